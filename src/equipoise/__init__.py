@@ -1,0 +1,27 @@
+"""Learning the way cortex might, in PyTorch: local learning rules, inhibitory circuits, synaptic balance."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from equipoise._version import __version__ as __version__
+from equipoise.errors import EquipoiseError as EquipoiseError
+
+if TYPE_CHECKING:
+    from equipoise import data, functional, measure, models, nn, plots, report, rules, sweep, train
+
+_PARTS = ("data", "functional", "measure", "models", "nn", "plots", "report", "rules", "sweep", "train")
+
+__all__ = ["EquipoiseError", "__version__", *_PARTS]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part at its first use, so that ``import equipoise`` costs little more than torch."""
+    if name in _PARTS:
+        return importlib.import_module(f"equipoise.{name}")
+    raise AttributeError(f"module 'equipoise' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,84 @@
+"""The contracts through which parts meet: protocols only, so that nothing here needs anything but torch.
+
+A part joins by having the attributes below; it inherits from nothing. Constraints and factors are declared by
+*local parameter name*, because an attribute on a ``Parameter`` is lost by ``deepcopy`` and by
+``load_state_dict(assign=True)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+__all__ = ["Constrained", "Constraint", "Invertible", "LocalObjective", "RateScaled", "Scalable", "Site"]
+
+
+@runtime_checkable
+class Site(Protocol):
+    """A circuit whose error signal arrives at its *input*: its inner pathways keep their exact derivative.
+
+    ``projections`` names the parameters that carry signals from the layer below (``("weight_ee", "weight_ie")``);
+    feedback rules replace the backward use of these alone, unless they are told ``inside="random"``.
+    """
+
+    projections: tuple[str, ...]
+
+
+@runtime_checkable
+class LocalObjective(Protocol):
+    """A module with a loss of its own, computed from its detached input and its own parameters.
+
+    Every rule catches the module's input during the forward pass and adds ``local_weight`` times the gradient
+    of ``local_loss`` to the module's own parameters; nothing reaches any other parameter.
+    """
+
+    def local_loss(self, input: Tensor, /) -> Tensor:
+        """A scalar: the batch mean of the local loss at ``input`` (B, I), which carries no gradient."""
+        ...
+
+
+@runtime_checkable
+class Constraint(Protocol):
+    """A set that a parameter must stay in, given by the projection onto it."""
+
+    def project(self, value: Tensor, /) -> Tensor:
+        """The nearest point of the set to ``value``, as a new tensor of the same shape."""
+        ...
+
+
+@runtime_checkable
+class Constrained(Protocol):
+    """A module some of whose parameters live in a set: ``constraints = {"weight_ee": NonNegative()}``."""
+
+    constraints: Mapping[str, Constraint]
+
+
+@runtime_checkable
+class RateScaled(Protocol):
+    """A module some of whose parameters learn at another rate: ``rate_factors = {"weight_ei": 1 / 8}``."""
+
+    rate_factors: Mapping[str, float]
+
+
+@runtime_checkable
+class Invertible(Protocol):
+    """A layer that target propagation can run backwards."""
+
+    def inverse(self, output: Tensor, input: Tensor, /) -> Tensor:
+        """The input that gives ``output``, near the forward ``input`` where several do; both (B, ...)."""
+        ...
+
+    def inverse_difference(self, difference: Tensor, input: Tensor, /) -> Tensor:
+        """The change of the input that changes the output by ``difference``, to first order at ``input``."""
+        ...
+
+
+@runtime_checkable
+class Scalable(Protocol):
+    """A layer that synaptic balance can rescale without changing the network's function."""
+
+    def scale_exponents(self) -> Mapping[str, tuple[int, int]]:
+        """For each local parameter name, the powers of the output units' and input units' scales."""
+        ...
