@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from equipoise._version import __version__ as __version__
+from equipoise.debugging import debug as debug
 from equipoise.errors import EquipoiseError as EquipoiseError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 _PARTS = ("data", "functional", "measure", "models", "nn", "plots", "report", "rules", "sweep", "train")
 
-__all__ = ["EquipoiseError", "__version__", *_PARTS]
+__all__ = ["EquipoiseError", "__version__", "debug", *_PARTS]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,81 @@
+"""Losses as batch means, each with its error: the gradient of the loss with respect to the network's output.
+
+Direct feedback sends the error itself to the hidden layers, so it is written out here once, in closed form,
+and works inside ``torch.func`` transforms and full-graph compilation. t is the one-hot target, B the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from equipoise.errors import InputError
+from equipoise.registry import Registry
+
+__all__ = ["Loss", "as_loss", "losses", "one_hot"]
+
+Function = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A batch-mean loss: ``value(output, y)`` is a scalar, ``error(output, y)`` its gradient, (B, C)."""
+
+    name: str
+    value: Function
+    error: Function
+
+
+losses: Registry[Loss] = Registry("loss")
+
+
+def one_hot(y: Int[Tensor, " B"], output: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    """The targets t of the labels ``y``, in the dtype of ``output`` (a comparison, because it has to vmap)."""
+    classes = torch.arange(output.shape[-1], device=output.device)
+    return (classes == y.unsqueeze(-1)).to(output.dtype)
+
+
+def _softmax_error(output: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
+    return (output.softmax(-1) - one_hot(y, output)) / output.shape[0]
+
+
+def _squared(output: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Tensor:
+    return (output - one_hot(y, output)).square().sum() / (2 * output.shape[0])
+
+
+def _squared_error(output: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
+    return (output - one_hot(y, output)) / output.shape[0]
+
+
+def _logistic(output: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Tensor:
+    return F.binary_cross_entropy_with_logits(output, one_hot(y, output), reduction="sum") / output.shape[0]
+
+
+def _logistic_error(output: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
+    return (output.sigmoid() - one_hot(y, output)) / output.shape[0]
+
+
+losses.register("cross_entropy")(Loss("cross_entropy", F.cross_entropy, _softmax_error))
+losses.register("mse")(Loss("mse", _squared, _squared_error))
+losses.register("binary_cross_entropy")(Loss("binary_cross_entropy", _logistic, _logistic_error))
+
+
+def as_loss(loss: str | Loss | Function) -> Loss:
+    """A ``Loss`` from a name, a ``Loss``, or your own batch-mean function of (output, y).
+
+    Names: ``cross_entropy`` (softmax, mean over the batch), ``mse`` (half the squared distance to t, summed
+    over the outputs), ``binary_cross_entropy`` (logistic, summed over the outputs). An unknown name or a thing
+    that cannot be called raises ``InputError``.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str):
+        return losses[loss]
+    if callable(loss):
+        return Loss(getattr(loss, "__name__", "custom"), loss, torch.func.grad(loss))
+    raise InputError(f"loss must be a name, a Loss or a function of (output, y), not {type(loss).__name__}")

@@ -1,0 +1,91 @@
+"""How close a rule is to backpropagation: the angle between what it writes and the true gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from equipoise.errors import InputError
+from equipoise.functional.edits import exact_backward
+
+__all__ = ["Alignment", "alignment", "angle"]
+
+
+class Comparable(Protocol):
+    """What alignment needs of a rule."""
+
+    def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]: ...
+    def gradients(self, params: Mapping[str, Tensor], x: Tensor, y: Tensor, **given: object) -> tuple: ...
+    def reference(self) -> Comparable: ...
+
+    @property
+    def model(self) -> torch.nn.Module: ...
+
+
+@dataclass(frozen=True)
+class Alignment(Mapping[str, float]):
+    """Degrees per layer, in the order of the forward weights; NaN where one of the two gradients is zero."""
+
+    degrees: dict[str, float]
+
+    def __getitem__(self, layer: str) -> float:
+        return self.degrees[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.degrees)
+
+    def __len__(self) -> int:
+        return len(self.degrees)
+
+    @property
+    def hidden(self) -> float:
+        """The mean over all layers but the last, which every rule trains exactly; NaN without one."""
+        hidden = list(self.degrees.values())[:-1]
+        return math.fsum(hidden) / len(hidden) if hidden else math.nan
+
+
+def angle(a: Tensor, b: Tensor) -> float:
+    """The angle between two tensors as vectors, in degrees: acos(a . b / (|a| |b|)).
+
+    In float64, from half-angles (2 atan2(|u - v|, |u + v|) for unit vectors u, v), which is exact for small angles
+    where the cosine is not. NaN, never 0, where either is zero or not finite.
+    """
+    u, v = a.detach().reshape(-1).double(), b.detach().reshape(-1).double()
+    lengths = u.norm(), v.norm()
+    if not all(bool(n > 0) and bool(n.isfinite()) for n in lengths):
+        return math.nan
+    u, v = u / lengths[0], v / lengths[1]
+    return math.degrees(2 * math.atan2(float((u - v).norm()), float((u + v).norm())))
+
+
+def alignment(
+    rule: Comparable,
+    x: Tensor,
+    y: Tensor,
+    reference: Literal["autograd", "exact"] = "autograd",
+    *,
+    generator: torch.Generator | None = None,
+) -> Alignment:
+    """Degrees per layer between what ``rule`` would write on (x, y) and the reference gradient.
+
+    Both on the same network, batch, dropout masks and loss; nothing is written to ``.grad`` or to buffers. A layer
+    is its weight (biases and normalisation are left out). reference: "autograd" is backpropagation as the model
+    would do it; "exact" also switches off every deliberate edit of the backward pass (``functional.exact_backward``),
+    without which circuits that edit it would score 0 by construction. Raises ``InputError`` for another reference.
+    """
+    if reference not in ("autograd", "exact"):
+        raise InputError(f"reference is 'autograd' or 'exact', not {reference!r}")
+    params = {n: p.detach() for n, p in rule.model.named_parameters() if p.requires_grad}
+    noise = rule.draw(x, generator)
+    written, *_ = rule.gradients(params, x, y, noise=noise)
+    with exact_backward() if reference == "exact" else nullcontext():
+        true, *_ = rule.reference().gradients(params, x, y, noise=noise)
+    layers = {n: n.rsplit(".", 1)[0] if "." in n else n for n, p in params.items() if p.ndim >= 2}
+    repeated = len(set(layers.values())) < len(layers)
+    return Alignment({n if repeated else layer: angle(written[n], true[n]) for n, layer in layers.items()})

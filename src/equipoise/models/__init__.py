@@ -1,0 +1,10 @@
+"""Reference networks, by a short text such as ``mlp:784-300-10``."""
+
+from equipoise.models.catalogue import describe as describe
+from equipoise.models.catalogue import make as make
+from equipoise.models.catalogue import names as names
+from equipoise.models.catalogue import register as register
+from equipoise.models.catalogue import registry as registry
+from equipoise.models.networks import ResidualNet as ResidualNet
+from equipoise.models.networks import conv as conv
+from equipoise.models.networks import mlp as mlp

@@ -1,0 +1,64 @@
+"""Models by a short text: ``mlp:784-300-10``, ``conv:3x32x32-10``, ``residual:3x32x32-10``, or your own function."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from equipoise.errors import InputError
+from equipoise.randomness import derive
+from equipoise.registry import Registry
+
+__all__ = ["describe", "make", "names", "register", "registry"]
+
+registry: Registry[Callable[[str], nn.Module]] = Registry("model")
+
+
+def register(name: str) -> Callable[[Callable[[str], nn.Module]], Callable[[str], nn.Module]]:
+    """Enter a function from the text after the colon to an ``nn.Module`` under ``name``."""
+    return registry.register(name)
+
+
+def names() -> list[str]:
+    """The built-in models."""
+    return list(registry)
+
+
+def describe(name: str) -> str:
+    """One line about the model ``name``."""
+    return (registry[name].__doc__ or "").strip().splitlines()[0]
+
+
+def _own(spec: str) -> nn.Module:
+    """What ``package.module:function`` returns; the current folder is importable, as for ``python -m``."""
+    module_name, _, function = spec.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        build = getattr(importlib.import_module(module_name), function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"model '{spec}' cannot be imported: {error}") from error
+    model = build()
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model '{spec}' returned {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def make(spec: str, *, seed: int = 0) -> nn.Module:
+    """The model that ``spec`` describes, initialised from ``seed`` alone (torch's global state is left as it was).
+
+    spec: a built-in name and its sizes, or ``package.module:function`` for a function of no arguments that returns
+    a model. Raises ``InputError`` for an unknown name, sizes that do not fit, or an import that fails.
+    """
+    name, _, sizes = spec.partition(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "model"))
+        if name in registry or "." not in name:
+            return registry[name](sizes)
+        return _own(spec)

@@ -1,0 +1,96 @@
+"""Feedback alignment: the error travels down through fixed random matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from equipoise.contracts import Site
+from equipoise.rules.base import Credit, Options, Rule
+from equipoise.rules.make import registry
+from equipoise.rules.survey import Survey
+
+__all__ = ["AlignmentOptions", "FeedbackAlignment"]
+
+_EXACT_OWNERS = (
+    *(nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+    *(nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm),
+)
+
+
+@dataclass(frozen=True)
+class AlignmentOptions(Options):
+    """Options of ``fa``.
+
+    law: distribution of the feedback (``functional.laws``); scale: a factor on it. inside: what happens within a
+    circuit (contract ``Site``): "exact" keeps its inner pathways' derivative, "random" gives them feedback too.
+    """
+
+    law: str = "kaiming_uniform"
+    scale: float = 1.0
+    inside: Literal["exact", "random"] = "exact"
+
+
+@registry.register("fa")
+class FeedbackAlignment(Rule):
+    """Feedback alignment: backpropagation with a fixed random matrix in place of each transposed weight.
+
+        delta_l = f'(z_l) (.) B_{l+1}^T delta_{l+1},   B shaped like W, never learned
+
+    Trains any module built from linear, convolution and matrix products, untouched: residual connections, shared
+    layers, functional calls. A layer used twice has one B. Normalisation and biases keep their exact derivative.
+    Source: Lillicrap et al. 2016, Eq. 3; feedback of the default law has entries within sqrt(6 / fan-in).
+    """
+
+    Options: ClassVar[type[Options]] = AlignmentOptions
+    strict = True
+    options: AlignmentOptions
+
+    def __init__(self, model: nn.Module, **given: object) -> None:
+        super().__init__(model, **given)  # type: ignore[arg-type]
+        params = self.slots.parameters()
+        for name in self.fed():
+            shape = params[name].shape
+            fan_in = shape[1:].numel()
+            self.keep(name, shape, law=self.options.law, fan_in=fan_in, scale=self.options.scale)
+
+    def fed(self) -> list[str]:
+        """Weights of two or more dimensions, but for embeddings, normalisation and circuits' inner pathways."""
+        owners: dict[str, list[nn.Module]] = {}
+        for module, kind, _, name in self.slots.places:
+            if kind == "_parameters":
+                owners.setdefault(name, []).append(module)
+        inner = self.inner()
+        return [
+            name
+            for name, parameter in self.slots.parameters().items()
+            if parameter.ndim >= 2
+            and name not in inner
+            and not all(isinstance(owner, _EXACT_OWNERS) for owner in owners[name])
+        ]
+
+    def inner(self) -> frozenset[str]:
+        """Circuits' parameters that are no projection between layers; none with ``inside="random"``."""
+        return frozenset() if self.options.inside == "random" else inner_parameters(self)
+
+    def prepare(self, found: Survey) -> None:
+        """Nothing more to draw: every B has its weight's shape."""
+
+    def credit(
+        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], masks: Sequence[Tensor]
+    ) -> Credit:
+        output = self.forward_pass(x, tensors, feedback=feedback, masks=masks)
+        loss = self.loss.value(output, y)
+        return Credit(loss, output, [(loss, None)])
+
+
+def inner_parameters(rule: Rule) -> frozenset[str]:
+    """Parameters of modules with the contract ``Site`` that are not among their projections."""
+    return frozenset(
+        name
+        for module, kind, attribute, name in rule.slots.places
+        if kind == "_parameters" and isinstance(module, Site) and attribute not in module.projections
+    )

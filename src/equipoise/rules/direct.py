@@ -1,0 +1,141 @@
+"""Direct feedback: every hidden layer hears the output's error itself; and its control, which hears nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from equipoise.errors import InputError
+from equipoise.functional.feedback import project_error
+from equipoise.rules.alignment import inner_parameters
+from equipoise.rules.base import Credit, Options, Rule
+from equipoise.rules.make import registry
+from equipoise.rules.survey import Survey
+
+__all__ = ["DirectFeedback", "DirectOptions", "Shallow"]
+
+
+class Sited(Rule):
+    """A rule that cuts the graph at sites: the inputs of weighted operations that depend on earlier weights."""
+
+    def inner(self) -> frozenset[str]:
+        """A circuit is one site: its inner pathways are not cut."""
+        return inner_parameters(self)
+
+    def site_names(self, found: Survey) -> list[str]:
+        """One name per hidden site, in the order of the forward pass; a weight used again gets #2, #3."""
+        names: list[str] = []
+        for site in found.sites:
+            if site.hidden:
+                owner = site.name.rsplit(".", 1)[0] if "." in site.name else site.name
+                times = sum(n.split("#")[0] == owner for n in names)
+                names.append(owner if times == 0 else f"{owner}#{times + 1}")
+        return names
+
+    def prepare(self, found: Survey) -> None:
+        """Refuse a model without hidden sites, or whose output bypasses the last one."""
+        if not any(site.hidden for site in found.sites):
+            raise InputError(
+                "the model has no hidden layer: no weighted operation follows another, so there is no site to "
+                "direct an error to; use rule 'bp'"
+            )
+
+    def cut_pass(
+        self, x: Tensor, tensors: Mapping[str, Tensor], masks: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output of the model with every hidden site cut, and the sites' tensors before the cut."""
+        assert self.survey is not None
+        heard: list[Tensor] = []
+        cuts = [site.hidden for site in self.survey.sites]
+        return self.forward_pass(x, tensors, masks=masks, cuts=cuts, heard=heard), heard
+
+    def look(self, x: Tensor) -> Survey:
+        """Survey the model; then check once, with the error withheld, that the sites catch every path."""
+        found = super().look(x)
+        tensors = {n: t.detach().clone() for n, t in {**self.slots.parameters(), **self.slots.buffers()}.items()}
+        for name, parameter in self.slots.parameters().items():
+            tensors[name].requires_grad_(parameter.is_floating_point())
+        devices = [x.device] if x.device.type == "cuda" else []
+        with self.slots.filled(tensors), torch.random.fork_rng(devices=devices), torch.enable_grad():
+            output, heard = self.cut_pass(x, tensors, ())
+            passed = torch.autograd.grad(output.sum(), heard, allow_unused=True)
+        for name, gradient in zip(self.site_names(found), passed, strict=True):
+            if gradient is not None:
+                self.survey = None
+                raise InputError(
+                    f"the input of '{name}' also reaches the output by a path that was split off before it, so its "
+                    "error cannot be replaced there; split the path off after the layer is called, or use rule 'fa'"
+                )
+        return found
+
+
+@dataclass(frozen=True)
+class DirectOptions(Options):
+    """Options of ``dfa``.
+
+    law, scale: distribution of the feedback and a factor on it. sign: send the sign of the error instead (sDFA).
+    hidden_scale: multiplies every hidden error; the DRTP authors' code replaces batch means by sums, which is
+    hidden_scale = batch size.
+    """
+
+    law: str = "kaiming_uniform"
+    scale: float = 1.0
+    sign: bool = False
+    hidden_scale: float = 1.0
+
+
+@registry.register("dfa")
+class DirectFeedback(Sited):
+    """Direct feedback alignment: a fixed random matrix carries the output error straight to each site.
+
+        dL/dh_l := B_l e,   e = dL/dy,   B_l (n_l, C) fixed     (sign form: B_l sign(e) / B, B the batch)
+
+    A site h_l is the input of a weighted operation (after pooling, flattening, dropout), with skips that read it;
+    between sites autograd is kept, the identity path of a pre-activation residual network included. A layer used
+    twice has one B per use. Source: Nokland 2016, Eq. 4; default entries within sqrt(6 / n_l).
+    """
+
+    Options: ClassVar[type[Options]] = DirectOptions
+    options: DirectOptions
+
+    def prepare(self, found: Survey) -> None:
+        """Draw B for each hidden site."""
+        super().prepare(found)
+        hidden = [site for site in found.sites if site.hidden]
+        for name, site in zip(self.site_names(found), hidden, strict=True):
+            n = torch.Size(site.shape).numel()
+            self.keep(name, (n, found.classes), law=self.options.law, fan_in=n, scale=self.options.scale)
+
+    def credit(
+        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], masks: Sequence[Tensor]
+    ) -> Credit:
+        output, heard = self.cut_pass(x, tensors, masks)
+        loss = self.loss.value(output, y)
+        error = self.loss.error(output.detach(), y).detach()
+        if self.options.sign:
+            error = error.sign() / x.shape[0]
+        if self.options.hidden_scale != 1:
+            error = error * self.options.hidden_scale
+        assert self.survey is not None
+        names = self.site_names(self.survey)
+        roots = [(h, project_error(error, feedback[n], h)) for n, h in zip(names, heard, strict=True)]
+        return Credit(loss, output, [(loss, None), *roots])
+
+
+@registry.register("shallow")
+class Shallow(Sited):
+    """Only the output layer learns: direct feedback with every B = 0, the control that a rule has to beat.
+
+    Hidden parameters get no gradient at all (``.grad`` stays as it was), so no optimiser moves them.
+    """
+
+    def credit(
+        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], masks: Sequence[Tensor]
+    ) -> Credit:
+        output, _ = self.cut_pass(x, tensors, masks)
+        loss = self.loss.value(output, y)
+        return Credit(loss, output, [(loss, None)])

@@ -1,0 +1,101 @@
+"""A functional call that any model survives.
+
+``torch.func.functional_call`` loses the parameters of a module that is registered under two names, silently.
+Here each (module, attribute) is listed once, under the name that ``named_parameters`` gives its tensor first, and
+is filled and restored in place; modules with a local objective are wrapped for the time of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from equipoise.contracts import LocalObjective
+
+__all__ = ["Listener", "Slots"]
+
+
+class Listener(nn.Module):
+    """Stands in for a module during one forward pass, and notes the input that it is given."""
+
+    def __init__(self, name: str, inner: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["inner"] = inner
+        self.__dict__["name"] = name
+        self.__dict__["heard"] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["inner"], name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The inner module's output."""
+        self.heard.append(args[0])
+        return self.inner(*args, **kwargs)
+
+
+class Slots:
+    """Where ``model`` keeps its tensors, and its modules with a local objective."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        first: dict[int, str] = {}
+        self.places: list[tuple[nn.Module, str, str, str]] = []
+        for prefix, module in model.named_modules():
+            for kind in ("_parameters", "_buffers"):
+                for attribute, tensor in getattr(module, kind).items():
+                    if tensor is not None:
+                        name = first.setdefault(id(tensor), f"{prefix}.{attribute}" if prefix else attribute)
+                        self.places.append((module, kind, attribute, name))
+        local = [(n, m) for n, m in model.named_modules() if isinstance(m, LocalObjective)]
+        self.listeners = [Listener(name, module) for name, module in local]
+        by_module = {id(listener.inner): listener for listener in self.listeners}
+        self.entrance = by_module.get(id(model), model)
+        self.posts = [
+            (parent, child, by_module[id(module)])
+            for parent in model.modules()
+            for child, module in parent._modules.items()
+            if id(module) in by_module
+        ]
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The model's parameters as they are now, by first name."""
+        return dict(self.model.named_parameters())
+
+    def buffers(self) -> dict[str, Tensor]:
+        """The model's buffers as they are now, by first name."""
+        return dict(self.model.named_buffers())
+
+    @contextmanager
+    def filled(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within the block the model computes with ``tensors`` (by first name; others keep their value)."""
+        before = []
+        for module, kind, attribute, name in self.places:
+            holder = getattr(module, kind)
+            before.append(holder[attribute])
+            if name in tensors:
+                holder[attribute] = tensors[name]
+        try:
+            yield
+        finally:
+            for (module, kind, attribute, _), tensor in zip(self.places, before, strict=True):
+                getattr(module, kind)[attribute] = tensor
+
+    def present(self) -> dict[str, Tensor]:
+        """The buffers that the model holds at this moment, within ``filled`` the changed ones."""
+        return {name: getattr(m, kind)[a] for m, kind, a, name in self.places if kind == "_buffers"}
+
+    @contextmanager
+    def listening(self) -> Iterator[list[Listener]]:
+        """Within the block the listeners stand in their modules' places."""
+        for listener in self.listeners:
+            listener.heard.clear()
+        for parent, child, listener in self.posts:
+            parent._modules[child] = listener
+        try:
+            yield self.listeners
+        finally:
+            for parent, child, listener in self.posts:
+                parent._modules[child] = listener.inner

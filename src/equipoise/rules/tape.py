@@ -1,0 +1,152 @@
+"""The one mode under which a model's forward pass runs: it sees every torch call, and changes three kinds.
+
+* an operation with a weight that has feedback runs as its feedback-alignment twin;
+* the input of a weighted operation is cut from the graph, where direct feedback wants a site;
+* dropout takes its mask from the noise that it is given.
+
+Everything else passes through. The mode works eagerly, under ``torch.func`` and in full-graph compilation; what it
+finds out goes into lists that the caller passed in, because dynamo loses writes to a mode's attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from equipoise.rules.operations import DROPOUTS, VIEWS, WEIGHTED, Call, read
+
+__all__ = ["Entry", "Keys", "Tape", "serve_dropout"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A weight of the model, the name it has there, and its feedback where the rule replaces it."""
+
+    tensor: Tensor
+    name: str
+    feedback: Tensor | None
+    inner: bool = False
+
+
+class Keys:
+    """The model's weights, found by identity: a parameter, or a view of one made during the pass."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = list(entries)
+        self.by_id = {id(entry.tensor): entry for entry in self.entries}
+
+    def add(self, entry: Entry) -> None:
+        """Enter a tensor made during the pass (kept alive here, so that its identity stays its own)."""
+        self.entries.append(entry)
+        if not torch.compiler.is_compiling():
+            self.by_id[id(entry.tensor)] = entry
+
+    def find(self, tensor: Any) -> Entry | None:
+        """The entry that *is* ``tensor``, or None."""
+        if not torch.compiler.is_compiling():
+            return self.by_id.get(id(tensor))
+        for entry in self.entries:
+            if entry.tensor is tensor:
+                return entry
+        return None
+
+    def view(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
+        """Enter ``result``, the same view of the weight ``args[0]`` as ``function`` makes of its feedback."""
+        entry = self.find(args[0]) if args else None
+        if entry is not None:
+            feedback = entry.feedback
+            if feedback is not None:
+                feedback = function(feedback, *args[1:], **kwargs)
+            self.add(Entry(result, entry.name, feedback, entry.inner))
+
+
+def serve_dropout(x: Tensor, mask: Tensor, rate: float) -> Tensor:
+    """x times ``mask`` / (1 - rate): dropout with a mask (1 keeps, 0 drops) that was drawn beforehand."""
+    return x * (mask.to(x.dtype) / (1 - rate))
+
+
+def dropout_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float, bool]:
+    """(input, rate, training) of a call of ``F.dropout`` or its channel-wise kin."""
+    given = {**dict(zip(("input", "p", "training"), args, strict=False)), **kwargs}
+    return given["input"], given.get("p", 0.5), given.get("training", True)
+
+
+class Tape(TorchFunctionMode):
+    """See the module. ``cuts[k]`` tells whether the k-th weighted input is a site; ``heard`` gets the sites' tensors."""
+
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        cuts: Sequence[bool] | None = None,
+        heard: list[Tensor] | None = None,
+        masks: Sequence[Tensor] = (),
+    ) -> None:
+        super().__init__()
+        self.keys = keys
+        self.cuts = cuts
+        self.heard = heard
+        self.masks = list(masks)
+        self.twins: list[tuple[Tensor, Tensor]] = []
+        self.seen: list[Tensor] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.twins:
+            args = tuple(self._twin(a) for a in args)
+            kwargs = {k: self._twin(a) for k, a in kwargs.items()}
+        if function in WEIGHTED:
+            call = read(function, args, kwargs, self._is_weight)
+            if call is not None:
+                return self._weighted(call)
+        elif function in VIEWS:
+            result = function(*args, **kwargs)
+            self.keys.view(function, args, kwargs, result)
+            return result
+        elif self.masks and function in DROPOUTS:
+            x, rate, training = dropout_arguments(args, kwargs)
+            mask = self.masks.pop(0)
+            return serve_dropout(x, mask, rate) if training else x
+        return function(*args, **kwargs)
+
+    def _is_weight(self, tensor: Any) -> bool:
+        return self.keys.find(tensor) is not None
+
+    def _weighted(self, call: Call) -> Tensor:
+        entry = self.keys.find(call.weight)
+        x = call.input
+        if self.cuts is not None and not (entry is not None and entry.inner):
+            x = self._site(x)
+        if entry is None or entry.feedback is None:
+            return call.plain(x)
+        return call.fed_back(x, entry.feedback)
+
+    def _site(self, x: Tensor) -> Tensor:
+        """Cut ``x`` from the graph if its turn in ``cuts`` says so; a tensor met before has had its turn."""
+        if any(x is other for other in self.seen):
+            return x
+        assert self.cuts is not None
+        cut = self.cuts[len(self.seen)]
+        twin = x.detach() if cut else x
+        self.seen.append(twin)
+        if cut:
+            assert self.heard is not None
+            self.heard.append(x)
+            self.twins.append((x, twin))
+        return twin
+
+    def _twin(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            for original, twin in self.twins:
+                if original is value:
+                    return twin
+        elif isinstance(value, (tuple, list)):
+            return type(value)(self._twin(v) for v in value)
+        return value
