@@ -1,0 +1,162 @@
+"""The datasets by name: what they are, and how one is loaded.
+
+To add a set from outside the package: ``data.register("mine")(loader)``, where ``loader(folder)`` takes the
+data folder (a ``Path``, or None when none is given) and returns what a user's own function may return. The
+first line of its docstring is its description.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from equipoise.data import cifar, folders, idx, parquet
+from equipoise.data.digits import digits
+from equipoise.data.labels import CIFAR10, CIFAR100, DIGITS, FASHION, TINY
+from equipoise.data.sets import ImageSet, Layout, no_folder
+from equipoise.data.types import Dataset
+from equipoise.data.user import as_dataset, from_path
+from equipoise.errors import InputError
+from equipoise.registry import Registry
+
+__all__ = ["describe", "load", "loaders", "names", "register"]
+
+Loader = Callable[[Path | None], Any]
+loaders: Registry[Loader] = Registry("dataset")
+
+
+def load(name: str, *, folder: str | Path | None = None) -> Dataset:
+    """The dataset called ``name``, or what the function ``package.module:function`` returns.
+
+    ``folder`` holds the sets that are files, each in a folder of its own name; without it the environment
+    variable EQUIPOISE_DATA is used, and without that only embedded sets can be had. The two sets loaded last
+    stay in memory, so their tensors are shared: do not write into them.
+    Raises InputError for an unknown or missing set, StorageError for a damaged file.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"a dataset is named by a string, not by {type(name).__name__}")
+    if ":" in name:
+        return from_path(name)
+    loader = loaders[name]
+    place = folder if folder is not None else os.environ.get("EQUIPOISE_DATA") or None
+    return as_dataset(loader(None if place is None else Path(place).expanduser()), name)
+
+
+def names() -> tuple[str, ...]:
+    """The names of all datasets, sorted."""
+    return tuple(loaders)
+
+
+def describe(name: str) -> str:
+    """One line about a dataset: its title, or the first line of its loader's docstring."""
+    loader = loaders[name]
+    if isinstance(loader, ImageSet):
+        return loader.title
+    return (inspect.getdoc(loader) or "").partition("\n")[0]
+
+
+def register(name: str) -> Callable[[Loader], Loader]:
+    """Enter the decorated loader under ``name``; a name that is taken, or holds a colon, is refused."""
+    if not name or ":" in name:
+        raise InputError(f"'{name}' cannot name a dataset: a colon means package.module:function")
+    return loaders.register(name)
+
+
+def _parquet(image: str, label: str, shape: tuple[int, int, int], *, test: str = "test") -> Layout:
+    read = partial(parquet.read, image=image, label=label, shape=shape)
+    train, other = ((f"{part}.parquet", f"{part}-*-of-*.parquet") for part in ("train", test))
+    return Layout("Parquet", (train,), (other,), read, read, slow=True)
+
+
+def _idx() -> Layout:
+    train, test = (
+        tuple((f"{part}-{kind}-ubyte.gz", f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+        for part in ("train", "t10k")
+    )
+    return Layout("IDX, gzip or raw", train, test, idx.read, idx.read)
+
+
+def _binary(train: tuple[str, ...], test: str, label_bytes: int) -> Layout:
+    read = partial(cifar.read, label_bytes=label_bytes)
+    return Layout("binary", tuple((name,) for name in train), ((test,),), read, read)
+
+
+_GREY, _SMALL = (1, 28, 28), (3, 32, 32)
+_SETS = (
+    ImageSet(
+        "mnist",
+        "MNIST handwritten digits, 1x28x28 grey, 10 classes, 60,000 + 10,000 images",
+        DIGITS,
+        (_idx(), _parquet("image", "label", _GREY)),
+        ("mnist",),
+    ),
+    ImageSet(
+        "fashion-mnist",
+        "Fashion-MNIST clothes, 1x28x28 grey, 10 classes, 60,000 + 10,000 images",
+        FASHION,
+        (_idx(), _parquet("image", "label", _GREY)),
+        ("fashion-mnist",),
+    ),
+    ImageSet(
+        "cifar10",
+        "CIFAR-10 photographs, 3x32x32, 10 classes, 50,000 + 10,000 images",
+        CIFAR10,
+        (
+            _binary(tuple(f"data_batch_{part}.bin" for part in range(1, 6)), "test_batch.bin", 1),
+            _parquet("img", "label", _SMALL),
+        ),
+        ("cifar10", "cifar-10-batches-bin"),
+    ),
+    ImageSet(
+        "cifar100",
+        "CIFAR-100 photographs, 3x32x32, 100 (fine) classes, 50,000 + 10,000 images",
+        CIFAR100,
+        (_binary(("train.bin",), "test.bin", 2), _parquet("img", "fine_label", _SMALL)),
+        ("cifar100", "cifar-100-binary"),
+    ),
+    ImageSet(
+        "tiny-imagenet",
+        "Tiny ImageNet photographs, 3x64x64, 200 classes, 100,000 + 10,000 images",
+        TINY,
+        (
+            Layout(
+                "image folders",
+                (("train",),),
+                (("val/val_annotations.txt",), ("val/images",)),
+                folders.read_tiny_train,
+                folders.read_tiny_val,
+                slow=True,
+            ),
+            _parquet("image", "label", (3, 64, 64), test="valid"),
+        ),
+        ("tiny-imagenet", "tiny-imagenet-200"),
+        lossless=False,
+        note="tested on the published validation images: the test labels are not public",
+    ),
+)
+for _set in _SETS:
+    register(_set.name)(_set)
+register("digits")(digits)
+
+
+@register("imagenet")
+def _imagenet(folder: Path | None) -> Dataset:
+    """ImageNet (ILSVRC 2012) photographs, 3x224x224, 1,000 classes, image folders decoded batch by batch.
+
+    For another size write a function of your own around ``data.image_folders(folder, size=64)``.
+    """
+    place = "; it is licensed, get it from image-net.org"
+    if folder is None:
+        raise no_folder("imagenet", place)
+    root = folder / "imagenet"
+    if not (root / "train").is_dir() or not (root / "val").is_dir():
+        raise InputError(
+            f"imagenet is not in {root}; expected there train/<wnid>/*.JPEG and val/<wnid>/*.JPEG{place} "
+            "and sort its validation images into one folder per class"
+        )
+    note = "tested on the published validation images: the test labels are not public"
+    return folders.image_folders(root, size=224, name="imagenet", note=note)
