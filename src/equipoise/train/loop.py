@@ -1,0 +1,230 @@
+"""The one loop that trains every rule: steps, epochs, checkpoints, all a pure function of (spec, step)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise import data
+from equipoise.errors import StorageError
+from equipoise.randomness import derive
+from equipoise.train import evaluate, optimisers, state, storage
+from equipoise.train.machine import Machine
+from equipoise.train.parts import Parts
+from equipoise.train.progress import Progress
+from equipoise.train.stop import Stopper
+from equipoise.train.totals import NotFinite, Totals
+
+__all__ = ["Loop"]
+
+_REPORT_EVERY = 0.25
+_AUGMENT = {"flip": data.flip, "crop_flip": data.crop_flip}
+
+
+class Loop:
+    """A training run in progress: ``step`` steps done, ``history`` with the metrics of every whole epoch.
+
+    Step s (from 0) draws from the streams (seed, "noise", s), (seed, "augment", s) and (seed, "global", s);
+    epoch e visits the samples in ``data.order(n, seed=seed, epoch=e)``. So no random state is ever saved.
+    """
+
+    def __init__(self, parts: Parts, folder: Path, machine: Machine, *, progress: Progress, stopper: Stopper) -> None:
+        self.parts = parts
+        self.folder = folder
+        self.progress = progress
+        self.stopper = stopper
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self.per_epoch = -(-len(parts.train) // parts.run.batch_size)
+        self.total = self.per_epoch * parts.run.epochs
+        self._totals = Totals(parts.device)
+        self._noise, self._augment = torch.Generator(parts.device), torch.Generator()
+        self._every = machine.checkpoint_every
+        self._before = 0.0
+        self._began = self._saved = self._reported = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run, sessions before this one included."""
+        return self._before + time.monotonic() - self._began
+
+    def run(self) -> str:
+        """Train to the last epoch; the reason if something asked to stop on the way, after saving."""
+        reason = ""
+        while not reason and len(self.history) < self.parts.run.epochs:
+            reason = self._steps() or self._close()
+        if reason:
+            self.save()
+        return reason
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict that the run's ``select`` chooses."""
+        return self.best["weights"] if self.best is not None else self.parts.model.state_dict()
+
+    def _steps(self) -> str:
+        """The steps that are left of the current epoch, or a reason to stop between two of them."""
+        run, epoch = self.parts.run, len(self.history)
+        end = (epoch + 1) * self.per_epoch
+        if self.step == end:
+            return ""
+        order = data.order(len(self.parts.train), seed=run.seed, epoch=epoch).to(self.parts.device)
+        self.parts.model.train()
+        while self.step < end:
+            start = (self.step - epoch * self.per_epoch) * run.batch_size
+            self._one(order[start : start + run.batch_size])
+            self.step += 1
+            reason = self._between()
+            if reason:
+                return reason
+        return ""
+
+    def _one(self, index: Tensor) -> None:
+        """One step: batch, backward by the rule, clipping, optimiser, upkeep."""
+        parts, run = self.parts, self.parts.run
+        x, y = parts.batch(parts.train, index)
+        if run.augment != "none":
+            x = _AUGMENT[run.augment](x, self._augment.manual_seed(derive(run.seed, "augment", self.step)))
+        seed_global(parts.device, derive(run.seed, "global", self.step))
+        noise = self._noise.manual_seed(derive(run.seed, "noise", self.step))
+        parts.optimizer.zero_grad(set_to_none=True)
+        with parts.autocast():
+            done = parts.rule.backward(x, y, generator=noise)
+        self._totals.add(done.loss, done.output, y, step=self.step + 1)
+        if run.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(list(parts.parameters()), run.clip_norm)
+        parts.optimizer.step()
+        parts.rule.maintain()
+
+    def _between(self) -> str:
+        """Between two steps: show progress, checkpoint when it is time, pass on a reason to stop."""
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_EVERY:
+            self._reported = now
+            self._totals.check()
+            self.progress.advance(self.step, self._totals.means()[0])
+        if now - self._saved >= self._every:
+            self.save()
+        return self.stopper.reason
+
+    def _close(self) -> str:
+        """End an epoch: measure, step the schedule, select. Nothing changes when it is interrupted."""
+        parts, run, epoch = self.parts, self.parts.run, len(self.history)
+        self._totals.check()
+        loss, accuracy = self._totals.means()
+        row: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "step": self.step,
+            "lr": parts.optimizer.param_groups[0]["lr"],
+        }
+        row |= {"train_loss": loss, "train_accuracy": accuracy}
+        seed_global(parts.device, derive(run.seed, "evaluate", epoch))
+        for name, split in (("validation", parts.validation), ("test", parts.test)):
+            if split is None:
+                continue
+            found = evaluate.evaluate(parts, split, stopper=self.stopper)
+            if found is None:
+                return self.stopper.reason
+            row |= {f"{name}_loss": found[0], f"{name}_accuracy": found[1]}
+        if run.alignment_batch:
+            row |= evaluate.angles(parts, count=run.alignment_batch, seed=derive(run.seed, "alignment", epoch))
+        row["seconds"] = self.seconds
+        optimisers.step_scheduler(parts.scheduler)
+        self._select(row)
+        self.history.append(row)
+        self._totals.reset()
+        storage.append_line(self.folder / "metrics.jsonl", row)
+        self.progress.epoch(row)
+        return ""
+
+    def _select(self, row: dict[str, Any]) -> None:
+        """Remember the weights of the best epoch so far, the earliest of equals."""
+        select = self.parts.run.select
+        if select == "last":
+            return
+        value = row[f"{select}_accuracy"]
+        if self.best is None or value > self.best["value"]:
+            weights = {name: item.clone() for name, item in _tensors(self.parts.model.state_dict()).items()}
+            self.best = {"epoch": row["epoch"], "value": value, "weights": weights}
+
+    def save(self) -> None:
+        """Write a checkpoint; a bad state raises ``NotFinite`` instead, and the last good one is kept."""
+        self._totals.check()
+        if not all_finite(self.parts.parameters()):
+            raise NotFinite(f"the weights are not finite after step {self.step}; lower lr or set clip_norm")
+        parts = self.parts
+        state.save(
+            self.folder,
+            {
+                "hash": parts.run.hash,
+                "step": self.step,
+                "history": self.history,
+                "best": self.best,
+                "totals": self._totals.state_dict(),
+                "model": parts.model.state_dict(),
+                "rule": parts.rule.state_dict(),
+                "optimizer": parts.optimizer.state_dict(),
+                "scheduler": parts.scheduler.state_dict() if parts.scheduler is not None else None,
+                "seconds": self.seconds,
+                "conditions": self.conditions(),
+            },
+        )
+        self._saved = time.monotonic()
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint; conditions that change the bits are noted."""
+        parts = self.parts
+        if saved["hash"] != parts.run.hash:
+            raise StorageError(f"the checkpoint in '{self.folder}' is of the run {saved['hash']}; use --force")
+        try:
+            parts.model.load_state_dict(saved["model"])
+            parts.rule.load_state_dict(saved["rule"])
+            parts.optimizer.load_state_dict(saved["optimizer"])
+            if parts.scheduler is not None:
+                parts.scheduler.load_state_dict(saved["scheduler"])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise StorageError(
+                f"the checkpoint in '{self.folder}' does not fit (did the model's code change?); "
+                f"start anew with --force: {reason}"
+            ) from None
+        self.step, self.history, self.best = saved["step"], saved["history"], saved["best"]
+        self._totals.load_state_dict(saved["totals"])
+        self._before = saved["seconds"]
+        for name, now in self.conditions().items():
+            then = saved["conditions"].get(name)
+            if then != now:
+                self.progress.note(f"{name} was {then} and is {now} now: the weights may differ in their last bits")
+        self.progress.note(f"resumed at step {self.step} of {self.total}")
+
+    def conditions(self) -> dict[str, Any]:
+        """What changes the bits of a result without being in its hash."""
+        return {
+            "device": str(self.parts.device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+
+
+def seed_global(device: torch.device, seed: int) -> None:
+    """Seed the global generators of the CPU and of ``device`` (``torch.manual_seed`` is 50 times slower)."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@torch.no_grad()
+def all_finite(tensors: Any) -> bool:
+    """Whether no tensor holds NaN or infinity (waits for the device once)."""
+    checks = [torch.isfinite(tensor).all() for tensor in tensors]
+    return not checks or bool(torch.stack(checks).all())
+
+
+def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: item for name, item in weights.items() if isinstance(item, Tensor)}

@@ -1,0 +1,142 @@
+"""What a run is made of: data on the device, model, rule, optimiser and schedule, built from its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equipoise import data, models, rules
+from equipoise.errors import EquipoiseError, InputError
+from equipoise.functional.losses import as_loss
+from equipoise.nn import enforce, param_groups
+from equipoise.randomness import generator
+from equipoise.train import optimisers
+from equipoise.train.machine import Machine
+from equipoise.train.spec import Run
+
+__all__ = ["Parts", "build"]
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The living objects of one run; ``validation`` is None where nothing is held out."""
+
+    run: Run
+    device: torch.device
+    train: data.Split
+    validation: data.Split | None
+    test: data.Split
+    model: nn.Module
+    rule: Any
+    loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+
+    def batch(self, split: data.Split, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The samples in ``index`` on the device, in the run's precision."""
+        images, labels = split.batch(index)
+        return images.to(self.device, _DTYPES[self.run.precision]), labels.to(self.device)
+
+    def autocast(self) -> torch.autocast:
+        """The context of every forward pass: bfloat16 where the run asks for it, else nothing."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.run.precision == "bfloat16")
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Everything that the optimiser trains, learned feedback included."""
+        for group in self.optimizer.param_groups:
+            yield from group["params"]
+
+
+def build(run: Run, machine: Machine) -> Parts:
+    """Make every part of ``run`` on the machine's device.
+
+    Raises ``InputError`` for unknown names and for parts that do not fit one another.
+    """
+    device = _device(machine.device)
+    loss = as_loss(run.loss)
+    train, validation, test, classes = _splits(run, machine)
+    train, test = train.to(device), test.to(device)
+    validation = validation.to(device) if validation is not None else None
+
+    model = models.make(run.model, seed=run.seed).to(device, _DTYPES[run.precision])
+    images, _ = train.batch(torch.arange(min(2, len(train)), device=train.labels.device))
+    example = images.to(device, _DTYPES[run.precision])
+    _check_fit(run, model, example, classes)
+    rule = rules.make(run.rule, model, example=example, loss=run.loss, seed=run.seed, **run.options)
+
+    groups = param_groups(model, run.lr)
+    feedback = list(rule.feedback_parameters())
+    if feedback:
+        groups.append({"params": feedback, "lr": run.lr})
+    if not any(group["params"] for group in groups):
+        raise InputError(f"the model '{run.model}' has no trainable parameters")
+    optimizer = optimisers.build_optimizer(run.optimizer, groups, lr=run.lr, options=run.optimizer_options)
+    scheduler = optimisers.build_scheduler(run.scheduler, optimizer, epochs=run.epochs, options=run.scheduler_options)
+    enforce(optimizer, model)
+    return Parts(run, device, train, validation, test, model, rule, loss.value, optimizer, scheduler)
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise InputError(f"the device '{name}' is not available here; use --device cpu") from None
+    return device
+
+
+def _accelerator() -> str:
+    return " and cuda" if torch.cuda.is_available() else " and mps" if torch.backends.mps.is_available() else ""
+
+
+def _splits(run: Run, machine: Machine) -> tuple[data.Split, data.Split | None, data.Split, int]:
+    """Training, validation (or None) and test split, cut to the run's limits, and the number of classes."""
+    dataset = data.load(run.data, folder=machine.data_dir)
+    for name, split in (("training", dataset.train), ("test", dataset.test)):
+        try:
+            data.check(split, dataset.classes)
+        except InputError as error:
+            raise InputError(f"the {name} split of '{run.data}': {error}") from None
+    train = _limited(dataset.train, run.train_limit, run.seed)
+    # One choice for all seeds: they are compared on the same test samples.
+    test = _limited(dataset.test, run.test_limit, 0)
+    if run.validation == 0:
+        return train, None, test, len(dataset.classes)
+    train, validation = data.hold_out(train, run.validation, seed=run.seed)
+    return train, validation, test, len(dataset.classes)
+
+
+def _limited(split: data.Split, limit: int | None, seed: int) -> data.Split:
+    if limit is None or limit >= len(split):
+        return split
+    chosen = torch.randperm(len(split), generator=generator(seed, "limit", len(split)))[:limit]
+    return split.take(chosen.sort().values)
+
+
+def _check_fit(run: Run, model: nn.Module, example: Tensor, classes: int) -> None:
+    """One forward pass in eval mode: the model has to take the data's shape and give a score per class."""
+    before = model.training
+    try:
+        with torch.no_grad():
+            output = model.eval()(example)
+    except EquipoiseError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the model '{run.model}' does not take a batch of '{run.data}' {tuple(example.shape)}: {reason}"
+        ) from error
+    finally:
+        model.train(before)
+    shape = tuple(getattr(output, "shape", ()))
+    if len(shape) != 2 or shape[0] != len(example) or shape[1] < classes:
+        raise InputError(
+            f"the model '{run.model}' gives shape {shape} for {len(example)} samples; "
+            f"'{run.data}' needs ({len(example)}, {classes})"
+        )

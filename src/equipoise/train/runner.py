@@ -1,0 +1,179 @@
+"""From a spec to a finished folder: never twice, one process at a time, resumed where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from equipoise._version import __version__
+from equipoise.errors import StorageError
+from equipoise.train import lock, state, storage
+from equipoise.train.loop import Loop
+from equipoise.train.machine import Machine
+from equipoise.train.parts import build
+from equipoise.train.progress import Progress, Quiet
+from equipoise.train.spec import Run
+from equipoise.train.stop import Stopper
+from equipoise.train.summary import Summary, commit
+
+__all__ = ["finished", "train"]
+
+_FILES = ("spec.json", "metrics.jsonl", "summary.json", "weights.safetensors")
+
+
+def finished(run: Run, runs: str | Path) -> Summary | None:
+    """The summary of ``run`` when it has finished under ``runs``, else None.
+
+    Raises ``StorageError`` when ``summary.json`` is there but damaged: it may belong to a finished run.
+    """
+    folder = run.folder(runs)
+    if not (folder / "summary.json").exists():
+        return None
+    try:
+        summary = Summary.read(folder)
+    except StorageError as error:
+        raise StorageError(f"{error}; repair it, or train anew with --force") from None
+    return summary if summary.status == "finished" else None
+
+
+def train(run: Run, machine: Machine | None = None, *, progress: Progress | None = None) -> Summary:
+    """Train ``run`` in its folder; go on where it stopped; return a finished one's summary at once.
+
+    Ctrl-C, SIGTERM and the machine's time limit end it with a checkpoint and the status "stopped". Raises
+    ``InputError`` for parts that do not exist or do not fit, ``RunError`` for a loss that is not finite, and
+    ``StorageError`` for files that cannot be read or written; a summary with the status "failed" is written
+    whenever the run itself fails.
+    """
+    machine = machine if machine is not None else Machine()
+    progress = progress if progress is not None else Quiet()
+    stopper = Stopper(machine.time_limit)
+    folder = run.folder(machine.runs)
+    done = None if machine.force else finished(run, machine.runs)
+    if done is not None:
+        return done
+    with _threads(machine.threads), _global_state(machine.device):
+        parts = build(run, machine)
+        storage.make_folder(folder)
+        with lock.hold(folder):
+            done = _prepare(run, machine, folder)
+            if done is not None:
+                return done
+            loop = Loop(parts, folder, machine, progress=progress, stopper=stopper)
+            return _drive(loop, run, machine, stopper)
+
+
+def _prepare(run: Run, machine: Machine, folder: Path) -> Summary | None:
+    """Clear what is in the way; the summary when another process has finished the run meanwhile."""
+    try:
+        for left in folder.glob(".*.tmp"):
+            left.unlink()
+        if machine.force:
+            state.discard(folder)
+            for name in _FILES:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot clear '{folder}': {error.strerror}") from None
+    done = finished(run, machine.runs)
+    if done is None:
+        storage.write_bytes(folder / "spec.json", run.to_json().encode())
+    return done
+
+
+def _drive(loop: Loop, run: Run, machine: Machine, stopper: Stopper) -> Summary:
+    """Run the loop and write how it ended; the progress display is closed whatever happens."""
+    progress, folder = loop.progress, loop.folder
+    progress.start(run, loop.total)
+    ended = _summary(loop, "stopped", message="aborted; the last checkpoint is kept")
+    try:
+        _resume(loop)
+        with stopper.listening():
+            reason = loop.run()
+        if reason:
+            message = f"stopped at step {loop.step} of {loop.total} ({reason}); {_again(folder, machine)}"
+            ended = _summary(loop, "stopped", cause=reason, message=message)
+            ended.write(folder)
+        else:
+            ended = _finish(loop)
+        return ended
+    except Exception as error:
+        message = " ".join(f"{error or type(error).__name__}".split())
+        ended = _summary(loop, "failed", message=message)
+        with contextlib.suppress(StorageError):
+            ended.write(folder)
+        raise
+    finally:
+        progress.finish(ended)
+
+
+def _resume(loop: Loop) -> None:
+    """Bring loop and metrics to the newest whole checkpoint, if there is one."""
+    saved, note = state.load(loop.folder)
+    if note:
+        loop.progress.note(note)
+    if saved is not None:
+        loop.restore(saved)
+    storage.write_lines(loop.folder / "metrics.jsonl", loop.history)
+
+
+def _finish(loop: Loop) -> Summary:
+    """Weights, metrics, then the summary, which alone makes a run finished; then its checkpoints can go."""
+    storage.write_weights(loop.folder / "weights.safetensors", loop.weights())
+    storage.write_lines(loop.folder / "metrics.jsonl", loop.history)
+    chosen = loop.best["epoch"] if loop.best is not None else len(loop.history)
+    summary = _summary(loop, "finished", selected_epoch=chosen)
+    summary.write(loop.folder)
+    with contextlib.suppress(OSError):
+        state.discard(loop.folder)
+    return summary
+
+
+def _summary(loop: Loop, status: str, *, selected_epoch: int = 0, cause: str = "", message: str = "") -> Summary:
+    return Summary(
+        status=status,
+        hash=loop.parts.run.hash,
+        epoch=len(loop.history),
+        steps=loop.step,
+        metrics=storage.finite(loop.history[-1]) if loop.history else {},
+        selected_epoch=selected_epoch,
+        selected=storage.finite(loop.history[selected_epoch - 1]) if selected_epoch else {},
+        seconds=loop.seconds,
+        parameters=sum(parameter.numel() for parameter in loop.parts.model.parameters()),
+        equipoise=__version__,
+        commit=commit(),
+        cause=cause,
+        message=message,
+        **loop.conditions(),
+    )
+
+
+def _again(folder: Path, machine: Machine) -> str:
+    """How to go on with the run in ``folder``."""
+    command = ["equipoise", "run", "--spec", str(folder / "spec.json"), *machine.arguments()]
+    return f"go on with: {shlex.join(command)}"
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _global_state(device: str) -> Iterator[None]:
+    """Leave torch's global generators as they were, on the CPU and on ``device``."""
+    kind = torch.device(device).type
+    if kind == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            yield
+        return
+    with torch.random.fork_rng(devices=[torch.device(device)], device_type=kind):
+        yield

@@ -1,0 +1,125 @@
+"""The spec of a run: everything that decides its weights, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from equipoise.errors import InputError, unknown_name
+from equipoise.train import checks, optimisers
+
+__all__ = ["AUGMENTATIONS", "PRECISIONS", "SELECTIONS", "Run"]
+
+AUGMENTATIONS = ("none", "flip", "crop_flip")
+PRECISIONS = ("float32", "float64", "bfloat16")
+SELECTIONS = ("last", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, on what, how, and with which seed; its ``hash`` names its folder.
+
+    Where it runs (device, threads, folders) is a ``Machine``. ``options`` are the rule's, ``train_limit`` and
+    ``test_limit`` keep that many random samples. ``select`` says which epoch's weights are the result:
+    ``"last"``, the best on the ``"validation"`` split, or (as some authors did) the best on the ``"test"``
+    set. ``alignment_batch`` is how many held-out samples measure the angle to backpropagation after each
+    epoch (0: none). ``preset`` is a label and not part of the hash.
+
+    Raises ``InputError`` at construction for a field of the wrong type or out of range.
+    """
+
+    experiment: str = "train"
+    version: int = 1
+    model: str = "mlp:64-100-10"
+    data: str = "digits"
+    rule: str = "bp"
+    options: dict[str, Any] = field(default_factory=dict)
+    loss: str = "cross_entropy"
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    optimizer_options: dict[str, Any] = field(default_factory=lambda: {"momentum": 0.9})
+    scheduler: str = "constant"
+    scheduler_options: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 10
+    batch_size: int = 64
+    validation: float = 0.1
+    augment: str = "none"
+    precision: str = "float32"
+    clip_norm: float | None = None
+    seed: int = 0
+    train_limit: int | None = None
+    test_limit: int | None = None
+    select: str = "last"
+    alignment_batch: int = 0
+    preset: str = ""
+
+    def __post_init__(self) -> None:
+        checks.check_fields(self)
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", self.experiment):
+            raise InputError(f"'experiment' is {self.experiment!r}; use letters, digits, _ - . and /")
+        for name in ("version", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"'{name}' is {getattr(self, name)}; it must be at least 1")
+        for name in ("seed", "alignment_batch", "lr"):
+            if getattr(self, name) < 0:
+                raise InputError(f"'{name}' is {getattr(self, name)}; it must not be negative")
+        if self.seed >= 2**63:
+            raise InputError(f"'seed' is {self.seed}; it must be below 2**63")
+        for name in ("train_limit", "test_limit", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"'{name}' is {value}; it must be positive, or null for none")
+        if not 0 <= self.validation < 1:
+            raise InputError(f"'validation' is {self.validation}; give a fraction in [0, 1)")
+        if self.validation == 0 and self.select == "validation":
+            raise InputError("select 'validation' needs a validation split: set 'validation' above 0, or select 'last'")
+        for name, known in (("augment", AUGMENTATIONS), ("precision", PRECISIONS), ("select", SELECTIONS)):
+            if getattr(self, name) not in known:
+                raise unknown_name(f"value of '{name}',", getattr(self, name), known)
+        optimisers.check_optimizer(self.optimizer, self.optimizer_options)
+        optimisers.check_scheduler(self.scheduler, self.scheduler_options)
+
+    def __hash__(self) -> int:
+        return hash((self.experiment, self.version, self.model, self.data, self.rule, self.seed))
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of SHA-256 over experiment, version and every field that is not default."""
+        default = type(self)(experiment=self.experiment, version=self.version)
+        fields = {"experiment": self.experiment, "version": self.version}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            plain = checks.canonical(getattr(default, item.name))
+            if item.name != "preset" and checks.canonical(value) != plain:
+                fields[item.name] = value
+        return hashlib.sha256(checks.canonical(fields).encode()).hexdigest()[:12]
+
+    def folder(self, root: str | Path) -> Path:
+        """``root/experiment/hash``."""
+        return Path(root) / self.experiment / self.hash
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as JSON's types (a copy)."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        """All fields, one a line, as ``spec.json`` holds them."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, source: str | Mapping[str, Any]) -> Run:
+        """The run that a JSON text, or a table, describes; fields left out take their defaults.
+
+        Raises ``InputError`` naming the key (and the nearest known one) or the value that does not fit.
+        """
+        table = checks.load_json(source, what="the spec") if isinstance(source, str) else source
+        if not isinstance(table, Mapping):
+            raise InputError(f"the spec is a {type(table).__name__}; expected a table of fields")
+        checks.known_keys(table, [item.name for item in dataclasses.fields(cls)], kind="field of a spec")
+        return cls(**table)

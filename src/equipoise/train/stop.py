@@ -1,0 +1,52 @@
+"""Stopping cleanly: Ctrl-C, SIGTERM and the time limit, all noticed between two steps."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["Stopper"]
+
+
+class Stopper:
+    """Collects the reasons to stop; ``reason`` is "" while there is none.
+
+    ``limit`` is in seconds from construction. The first signal only sets the reason; it also puts
+    Python's own handlers back, so that a second one acts at once.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        self._end = None if limit is None else time.monotonic() + limit
+        self._signal = ""
+
+    @property
+    def reason(self) -> str:
+        """ "SIGINT", "SIGTERM", "time limit" or ""."""
+        if self._signal:
+            return self._signal
+        return "time limit" if self._end is not None and time.monotonic() >= self._end else ""
+
+    def _handle(self, number: int, _frame: Any) -> None:
+        self._signal = signal.Signals(number).name
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to SIGINT and SIGTERM during the block, then give them back to whoever had them.
+
+        Python allows it in the main thread alone; elsewhere only the time limit stops a run.
+        """
+        before: dict[signal.Signals, Any] = {}
+        try:
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    before[number] = signal.signal(number, self._handle)
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)

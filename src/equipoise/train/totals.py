@@ -1,0 +1,79 @@
+"""Running loss and accuracy, and the watch for a loss that is not finite, without waiting for the device."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equipoise.errors import RunError
+
+__all__ = ["NotFinite", "Totals"]
+
+
+class NotFinite(RunError):
+    """The loss or the weights became NaN or infinite."""
+
+
+class Totals:
+    """Sums over the samples seen so far in an epoch: loss times count, right answers, count.
+
+    On the CPU ``add`` raises ``NotFinite`` at once. Elsewhere the first bad step stays in a tensor until
+    ``check``, because reading it would make every step wait for the device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        # MPS has no float64.
+        self._sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+        self._immediate = device.type == "cpu"
+        self.count = 0
+
+    def reset(self) -> None:
+        """Start the next epoch."""
+        self._sums.zero_()
+        self.count = 0
+
+    def add(self, loss: Tensor, output: Tensor, y: Tensor, *, step: int) -> None:
+        """Add one batch: its mean loss (scalar), output (B, C) and labels (B,); ``step`` counts from 1."""
+        if self._immediate:
+            if not math.isfinite(loss.item()):
+                raise _bad_loss(step)
+        else:
+            bad = (self._first_bad < 0) & ~torch.isfinite(loss)
+            self._first_bad.masked_fill_(bad, step)
+        self.include(loss, output, y)
+
+    def include(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
+        """Add one batch without watching its loss."""
+        self._sums[0] += loss * len(y)
+        self._sums[1] += (output.argmax(1) == y).sum()
+        self.count += len(y)
+
+    def check(self) -> None:
+        """Raise ``NotFinite`` naming the first bad step, if there was one (waits for the device)."""
+        first = int(self._first_bad)
+        if first >= 0:
+            raise _bad_loss(first)
+
+    def means(self) -> tuple[float, float]:
+        """Mean loss and accuracy so far (waits for the device); NaN before the first batch."""
+        if self.count == 0:
+            return math.nan, math.nan
+        loss, right = (self._sums / self.count).tolist()
+        return loss, right
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"sums": self._sums.cpu(), "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._sums.copy_(state["sums"])
+        self.count = int(state["count"])
+
+
+def _bad_loss(step: int) -> NotFinite:
+    return NotFinite(f"the loss is not finite at step {step}; lower lr or set clip_norm")
