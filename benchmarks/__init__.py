@@ -1,0 +1,1 @@
+"""Speed as ratios against named baselines: ``python -m benchmarks [NAME ...]``."""
