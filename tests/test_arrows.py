@@ -75,9 +75,7 @@ def imported(nodes: Iterable[ast.AST], path: Path) -> Iterator[str]:
             start = ".".join([*base, *([node.module] if node.module else [])])
             yield from (f"{start}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            yield from (
-                a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)
-            )
+            yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str))
 
 
 def own_part(name: str) -> str | None:
@@ -91,9 +89,7 @@ def own_part(name: str) -> str | None:
 def wrong_arrows(path: Path, text: str) -> list[str]:
     part = part_of(path)
     if part not in MAY_IMPORT:
-        return [
-            f"{path}: the part '{part}' has no place in the layer order; give it one in tests/test_arrows.py"
-        ]
+        return [f"{path}: the part '{part}' has no place in the layer order; give it one in tests/test_arrows.py"]
     nodes = statements(ast.parse(text), functions=True, type_checking=part != "__init__")
     reached = {own for name in imported(nodes, path) if (own := own_part(name))}
     return [f"{path}: '{part}' must not import '{own}'" for own in sorted(reached - MAY_IMPORT[part])]
@@ -104,9 +100,7 @@ def impure_contracts(path: Path, text: str) -> list[str]:
         return []
     nodes = statements(ast.parse(text), functions=True, type_checking=True)
     heads = {name.partition(".")[0] for name in imported(nodes, path)}
-    return [
-        f"contracts imports {head}; only torch" for head in sorted(heads - STANDARD_OF_CONTRACTS - {"torch"})
-    ]
+    return [f"contracts imports {head}; only torch" for head in sorted(heads - STANDARD_OF_CONTRACTS - {"torch"})]
 
 
 def heavy_imports(path: Path, text: str) -> list[str]:
@@ -118,9 +112,7 @@ def heavy_imports(path: Path, text: str) -> list[str]:
 def prints(path: Path, text: str) -> list[str]:
     if part_of(path) == "cli":
         return []
-    calls = [
-        n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and ast.unparse(n.func) == "print"
-    ]
+    calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and ast.unparse(n.func) == "print"]
     return [f"{path}:{call.lineno}: library code does not print" for call in calls]
 
 
@@ -143,9 +135,7 @@ def test_the_package_keeps_the_rule(rule) -> None:
 def test_no_file_beside_the_package_is_too_long(folder: str) -> None:
     files = sorted((ROOT / folder).rglob("*.py"))
     limit = LONGEST[folder]
-    assert [
-        fault for f in files for fault in too_long(f.relative_to(ROOT), f.read_text(), longest=limit)
-    ] == []
+    assert [fault for f in files for fault in too_long(f.relative_to(ROOT), f.read_text(), longest=limit)] == []
 
 
 VIOLATIONS = [
