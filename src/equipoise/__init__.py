@@ -10,7 +10,16 @@ from equipoise.debugging import debug as debug
 from equipoise.errors import EquipoiseError as EquipoiseError
 
 if TYPE_CHECKING:
-    from equipoise import data, functional, measure, models, nn, plots, report, rules, sweep, train
+    from equipoise import data as data
+    from equipoise import functional as functional
+    from equipoise import measure as measure
+    from equipoise import models as models
+    from equipoise import nn as nn
+    from equipoise import plots as plots
+    from equipoise import report as report
+    from equipoise import rules as rules
+    from equipoise import sweep as sweep
+    from equipoise import train as train
 
 _PARTS = ("data", "functional", "measure", "models", "nn", "plots", "report", "rules", "sweep", "train")
 

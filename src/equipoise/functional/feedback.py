@@ -38,7 +38,7 @@ class _FeedbackLinear(torch.autograd.Function):
         ctx.weight_dtype = weight.dtype
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, feedback = ctx.saved_tensors
         dx = dw = db = None
         rows = g.reshape(-1, g.shape[-1])
@@ -79,7 +79,7 @@ class _FeedbackConvolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight, feedback)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight, feedback = ctx.saved_tensors
         needs_x, needs_w, needs_b = ctx.needs_input_grad[:3]
         back, dtype = torch.ops.aten.convolution_backward, g.dtype

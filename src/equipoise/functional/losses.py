@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +66,7 @@ losses.register("mse")(Loss("mse", _squared, _squared_error))
 losses.register("binary_cross_entropy")(Loss("binary_cross_entropy", _logistic, _logistic_error))
 
 
-def as_loss(loss: str | Loss | Function) -> Loss:
+def as_loss(loss: Any) -> Loss:
     """A ``Loss`` from a name, a ``Loss``, or your own batch-mean function of (output, y).
 
     Names: ``cross_entropy`` (softmax, mean over the batch), ``mse`` (half the squared distance to t, summed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ def _options(text: str, spec: str) -> tuple[str, dict[str, str]]:
 
 @register("mlp")
 def mlp(text: str) -> nn.Sequential:
-    """Fully connected, ReLU between layers: mlp:784-300-10, with dropout behind hidden units: mlp:784-300-10,dropout=0.1
+    """Fully connected, ReLU between layers, options behind a comma: mlp:784-300-10,dropout=0.1
 
     Layer widths from input to classes; the input is flattened. ``activation=tanh`` and ``bias=no`` are options too.
     """
@@ -51,7 +53,7 @@ def mlp(text: str) -> nn.Sequential:
         raise InputError(f"model '{spec}': dropout is a rate in [0, 1)") from error
     layers: list[nn.Module] = [nn.Flatten()]
     bias = options.get("bias", "yes") == "yes"
-    for k, (width, wider) in enumerate(zip(widths, widths[1:], strict=False)):
+    for k, (width, wider) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(width, wider, bias=bias))
         if k < len(widths) - 2:
             layers += [activations[activation](), *dropout]

@@ -43,7 +43,11 @@ def project_(model: nn.Module) -> nn.Module:
 
 def enforce(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.utils.hooks.RemovableHandle:
     """Project ``model`` after every step of ``optimizer``, whichever it is; ``handle.remove()`` ends it."""
-    return optimizer.register_step_post_hook(lambda *_: project_(model))
+
+    def after_step(*_: Any) -> None:
+        project_(model)
+
+    return optimizer.register_step_post_hook(after_step)
 
 
 def param_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:

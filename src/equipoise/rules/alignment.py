@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -80,9 +80,14 @@ class FeedbackAlignment(Rule):
         """Nothing more to draw: every B has its weight's shape."""
 
     def credit(
-        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], masks: Sequence[Tensor]
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
     ) -> Credit:
-        output = self.forward_pass(x, tensors, feedback=feedback, masks=masks)
+        output = self.forward_pass(x, tensors, feedback=feedback, noise=noise)
         loss = self.loss.value(output, y)
         return Credit(loss, output, [(loss, None)])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -22,8 +22,13 @@ class Backprop(Rule):
     """
 
     def credit(
-        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], masks: Sequence[Tensor]
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
     ) -> Credit:
-        output = self.forward_pass(x, tensors, masks=masks)
+        output = self.forward_pass(x, tensors, noise=noise)
         loss = self.loss.value(output, y)
         return Credit(loss, output, [(loss, None)])

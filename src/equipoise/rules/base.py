@@ -63,6 +63,7 @@ class Rule(nn.Module):
     Options: ClassVar[type[Options]] = Options
     strict: ClassVar[bool] = False
     model: nn.Module
+    slots: Slots
 
     def __init__(self, model: nn.Module, *, loss: Loss, seed: int, options: Options) -> None:
         super().__init__()
@@ -74,7 +75,12 @@ class Rule(nn.Module):
     # What a rule defines ---------------------------------------------------------------------------------------
 
     def credit(
-        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], masks: Sequence[Tensor]
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
     ) -> Credit:
         """Run the model under this rule and say where which error enters."""
         raise NotImplementedError
@@ -87,9 +93,7 @@ class Rule(nn.Module):
 
     # What a user calls -----------------------------------------------------------------------------------------
 
-    def backward(
-        self, x: Tensor, y: Tensor, *, sync: bool = True, generator: torch.Generator | None = None
-    ) -> Step:
+    def backward(self, x: Tensor, y: Tensor, *, sync: bool = True, generator: torch.Generator | None = None) -> Step:
         """Add this rule's gradients of the batch (x, y) into ``.grad``, where ``loss.backward()`` stood.
 
         x (B, ...) and y (B,) class indices. Dropout masks come from ``generator`` (torch's global one if None).
@@ -114,13 +118,16 @@ class Rule(nn.Module):
         return self._step(credit, local)
 
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """The noise of one batch shaped like ``x``: a 0/1 mask for each dropout call of the model, in order."""
+        """The noise of one batch shaped like ``x``: a 0/1 mask for each dropout call of the model.
+
+        A dropout whose input does not have the batch on its first axis is left to torch's global state.
+        """
         found = self._surveyed(x)
         return {
-            f"dropout{k}": (
+            f"dropout{info.number}": (
                 torch.rand(info.rows * x.shape[0], *info.shape, generator=generator, device=x.device) >= info.rate
             ).to(torch.uint8)
-            for k, info in enumerate(found.dropouts)
+            for info in found.dropouts
         }
 
     def gradients(
@@ -143,13 +150,12 @@ class Rule(nn.Module):
         given = {} if noise is None else noise
         if len(found.dropouts) > len(given):
             raise InputError(f"the model has {len(found.dropouts)} dropout calls; pass noise=rule.draw(x, generator)")
-        own = self.slots.buffers()
-        buffers = {n: t.clone() for n, t in {**own, **(state or {})}.items()}
+        buffers = {**self.slots.buffers(), **(state or {})}
         fed = self.feedback() if feedback is None else feedback
         rest = {n: p.detach() for n, p in self.slots.parameters().items() if n not in params}
 
         def objective(trained: dict[str, Tensor]) -> tuple[Tensor, tuple[Step, dict[str, Tensor]]]:
-            tensors = {**rest, **trained, **buffers}
+            tensors = {**rest, **trained, **{n: t.clone() for n, t in buffers.items()}}
             with self.slots.filled(tensors):
                 credit, local = self._run(x, y, tensors, fed, given)
                 after = self.slots.present()
@@ -181,9 +187,7 @@ class Rule(nn.Module):
 
     def look(self, x: Tensor) -> Survey:
         """Survey the model on ``x``, draw feedback, and refuse what cannot be trained (``InputError``)."""
-        tensors = {n: t.detach().clone() for n, t in {**self.slots.parameters(), **self.slots.buffers()}.items()}
-        for name in self.slots.parameters():
-            tensors[name].requires_grad_(tensors[name].is_floating_point())
+        tensors = self.slots.copies()
         keys = entries(tensors, {n: tensors[n] for n in self.fed()}, self.inner())
         found = survey(self.slots, keys, tensors, x, strict=self.strict)
         self.prepare(found)
@@ -217,24 +221,28 @@ class Rule(nn.Module):
         tensors: Mapping[str, Tensor],
         *,
         feedback: Mapping[str, Tensor] | None = None,
-        masks: Sequence[Tensor] = (),
+        noise: Mapping[str, Tensor] | None = None,
         cuts: Sequence[bool] | None = None,
         heard: list[Tensor] | None = None,
     ) -> Tensor:
         """The model's output for ``x``, under a tape where there is something for it to do."""
-        if not feedback and cuts is None and not masks:
+        if not feedback and cuts is None and not noise:
             return self.slots.entrance(x)
         keys = entries(tensors, feedback or {}, self.inner())
-        with Tape(keys, cuts=cuts, heard=heard, masks=masks):
+        with Tape(keys, cuts=cuts, heard=heard, noise=noise):
             return self.slots.entrance(x)
 
     def _run(
-        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], noise: Mapping[str, Tensor]
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
     ) -> tuple[Credit, dict[str, Tensor]]:
         """Credit, with the local objectives of the model's modules added as roots."""
-        masks = list(noise.values())
         with self.slots.listening() if self.slots.listeners else nullcontext([]) as listeners:
-            credit = self.credit(x, y, tensors, feedback, masks)
+            credit = self.credit(x, y, tensors, feedback, noise)
         local: dict[str, Tensor] = {}
         for listener in listeners:
             for caught in listener.heard:
@@ -249,7 +257,7 @@ class Rule(nn.Module):
 
     def _surveyed(self, x: Tensor) -> Survey:
         if self.survey is None:
-            if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+            if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
                 raise InputError("this rule has not seen its model run yet; pass example=x to rules.make")
             self.look(x)
         assert self.survey is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,23 +45,21 @@ class Sited(Rule):
             )
 
     def cut_pass(
-        self, x: Tensor, tensors: Mapping[str, Tensor], masks: Sequence[Tensor]
+        self, x: Tensor, tensors: Mapping[str, Tensor], noise: Mapping[str, Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
         """The output of the model with every hidden site cut, and the sites' tensors before the cut."""
         assert self.survey is not None
         heard: list[Tensor] = []
         cuts = [site.hidden for site in self.survey.sites]
-        return self.forward_pass(x, tensors, masks=masks, cuts=cuts, heard=heard), heard
+        return self.forward_pass(x, tensors, noise=noise, cuts=cuts, heard=heard), heard
 
     def look(self, x: Tensor) -> Survey:
         """Survey the model; then check once, with the error withheld, that the sites catch every path."""
         found = super().look(x)
-        tensors = {n: t.detach().clone() for n, t in {**self.slots.parameters(), **self.slots.buffers()}.items()}
-        for name, parameter in self.slots.parameters().items():
-            tensors[name].requires_grad_(parameter.is_floating_point())
+        tensors = self.slots.copies()
         devices = [x.device] if x.device.type == "cuda" else []
         with self.slots.filled(tensors), torch.random.fork_rng(devices=devices), torch.enable_grad():
-            output, heard = self.cut_pass(x, tensors, ())
+            output, heard = self.cut_pass(x, tensors, {})
             passed = torch.autograd.grad(output.sum(), heard, allow_unused=True)
         for name, gradient in zip(self.site_names(found), passed, strict=True):
             if gradient is not None:
@@ -107,13 +105,23 @@ class DirectFeedback(Sited):
         super().prepare(found)
         hidden = [site for site in found.sites if site.hidden]
         for name, site in zip(self.site_names(found), hidden, strict=True):
-            n = torch.Size(site.shape).numel()
+            if site.rows == 0:
+                raise InputError(
+                    f"the input of '{site.name}' has shape {site.shape}: its first axis is not the batch (or k rows a "
+                    "sample, time-major), so no error can be directed to it; keep the batch first, or use rule 'fa'"
+                )
+            n = site.values
             self.keep(name, (n, found.classes), law=self.options.law, fan_in=n, scale=self.options.scale)
 
     def credit(
-        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], masks: Sequence[Tensor]
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
     ) -> Credit:
-        output, heard = self.cut_pass(x, tensors, masks)
+        output, heard = self.cut_pass(x, tensors, noise)
         loss = self.loss.value(output, y)
         error = self.loss.error(output.detach(), y).detach()
         if self.options.sign:
@@ -134,8 +142,13 @@ class Shallow(Sited):
     """
 
     def credit(
-        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], masks: Sequence[Tensor]
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
     ) -> Credit:
-        output, _ = self.cut_pass(x, tensors, masks)
+        output, _ = self.cut_pass(x, tensors, noise)
         loss = self.loss.value(output, y)
         return Credit(loss, output, [(loss, None)])

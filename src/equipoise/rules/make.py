@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-import torch
 from torch import Tensor, nn
 
 from equipoise.errors import InputError, unknown_name
@@ -65,7 +64,7 @@ def _validated(name: str, given: dict[str, Any]) -> Options:
         if isinstance(value, float) and value != value:
             raise InputError(f"option {key} of rule '{name}' is not a number")
         if key == "law":
-            laws[value]
+            laws[str(value)]
     return kind(**given)
 
 

@@ -25,13 +25,19 @@ _PRODUCTS = {torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__
 _REVERSED = {Tensor.__rmatmul__}
 _ADDED = {torch.addmm, Tensor.addmm}
 
-WEIGHTED: frozenset[Any] = frozenset(
-    {F.linear, *_CONVOLUTIONS, *_TRANSPOSED, *_PRODUCTS, *_REVERSED, *_ADDED}
-)
+WEIGHTED: frozenset[Any] = frozenset({F.linear, *_CONVOLUTIONS, *_TRANSPOSED, *_PRODUCTS, *_REVERSED, *_ADDED})
 
 VIEWS: frozenset[Any] = frozenset(
     {
-        *(torch.t, torch.transpose, torch.permute, torch.reshape, torch.flatten, torch.squeeze, torch.unsqueeze),
+        *(
+            torch.t,
+            torch.transpose,
+            torch.permute,
+            torch.reshape,
+            torch.flatten,
+            torch.squeeze,
+            torch.unsqueeze,
+        ),
         *(Tensor.t, Tensor.transpose, Tensor.permute, Tensor.reshape, Tensor.flatten, Tensor.squeeze),
         *(Tensor.unsqueeze, Tensor.view, Tensor.contiguous, Tensor.detach, Tensor.clone, Tensor.__getitem__),
         *(Tensor.to, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, torch.clone, torch.narrow),

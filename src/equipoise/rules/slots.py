@@ -18,6 +18,11 @@ from equipoise.contracts import LocalObjective
 __all__ = ["Listener", "Slots"]
 
 
+def has_objective(module: nn.Module) -> bool:
+    """Whether ``module`` keeps the contract ``LocalObjective``."""
+    return isinstance(module, LocalObjective)
+
+
 class Listener(nn.Module):
     """Stands in for a module during one forward pass, and notes the input that it is given."""
 
@@ -49,8 +54,7 @@ class Slots:
                     if tensor is not None:
                         name = first.setdefault(id(tensor), f"{prefix}.{attribute}" if prefix else attribute)
                         self.places.append((module, kind, attribute, name))
-        local = [(n, m) for n, m in model.named_modules() if isinstance(m, LocalObjective)]
-        self.listeners = [Listener(name, module) for name, module in local]
+        self.listeners = [Listener(n, m) for n, m in model.named_modules() if has_objective(m)]
         by_module = {id(listener.inner): listener for listener in self.listeners}
         self.entrance = by_module.get(id(model), model)
         self.posts = [
@@ -67,6 +71,13 @@ class Slots:
     def buffers(self) -> dict[str, Tensor]:
         """The model's buffers as they are now, by first name."""
         return dict(self.model.named_buffers())
+
+    def copies(self) -> dict[str, Tensor]:
+        """Copies of all tensors by first name, every parameter requiring a gradient, for a trial run."""
+        tensors = {n: t.detach().clone() for n, t in {**self.parameters(), **self.buffers()}.items()}
+        for name in self.parameters():
+            tensors[name].requires_grad_(tensors[name].is_floating_point())
+        return tensors
 
     @contextmanager
     def filled(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:

@@ -24,17 +24,25 @@ __all__ = ["Inspector", "SiteInfo", "Survey", "survey"]
 
 @dataclass(frozen=True)
 class SiteInfo:
-    """The input of a weighted operation: the weight's name, rows per sample, values per row, what it depends on."""
+    """The input of a weighted operation: the weight's name, its own shape, rows per sample (0: the batch is not its
+    first axis), and whether it depends on earlier weights."""
 
     name: str
     rows: int
     shape: tuple[int, ...]
     hidden: bool
 
+    @property
+    def values(self) -> int:
+        """Values in a row."""
+        return torch.Size(self.shape[1:]).numel()
+
 
 @dataclass(frozen=True)
 class DropoutInfo:
-    """One dropout call: rows per sample and the mask's shape behind the first axis."""
+    """One dropout call: its number, rows per sample, the mask's shape behind the first axis, the rate."""
+
+    number: int
 
     rows: int
     shape: tuple[int, ...]
@@ -67,6 +75,7 @@ class Inspector(TorchFunctionMode):
         self.keys, self.batch, self.strict = keys, batch, strict
         self.sites: list[SiteInfo] = []
         self.dropouts: list[DropoutInfo] = []
+        self.dropped = 0
         self.weights: list[str] = []
         self.seen: list[Tensor] = []
         self.changed: list[tuple[Tensor, str, str]] = []
@@ -91,20 +100,18 @@ class Inspector(TorchFunctionMode):
             self._judge(function, [*_tensors(list(args)), *_tensors(list(kwargs.values()))], result)
         return result
 
-    def _rows(self, shape: Sequence[int], what: str) -> int:
+    def _rows(self, shape: Sequence[int]) -> int:
         rows, rest = divmod(shape[0], self.batch)
-        if rest or rows == 0:
-            raise InputError(
-                f"{what} has {shape[0]} rows for a batch of {self.batch}: a site needs k rows a sample, "
-                "time-major; keep the batch on the first axis"
-            )
-        return rows
+        return 0 if rest else rows
 
     def _dropout(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         x, rate, _ = dropout_arguments(args, kwargs)
         free = DROPOUTS[function]
         shape = tuple(x.shape[1:]) if free == 0 else (x.shape[1], *(1,) * free)
-        self.dropouts.append(DropoutInfo(self._rows(x.shape, "a dropout's input"), shape, rate))
+        rows = self._rows(x.shape)
+        if rows:
+            self.dropouts.append(DropoutInfo(self.dropped, rows, shape, rate))
+        self.dropped += 1
 
     def _weighted(self, x: Tensor, weight: Tensor) -> None:
         entry = self.keys.find(weight)
@@ -117,8 +124,7 @@ class Inspector(TorchFunctionMode):
         if any(x is other for other in self.seen):
             return
         self.seen.append(x)
-        rows = self._rows(x.shape, f"the input of '{name}'") if x.requires_grad else 1
-        self.sites.append(SiteInfo(name, rows, tuple(x.shape[1:]), x.requires_grad))
+        self.sites.append(SiteInfo(name, self._rows(x.shape), tuple(x.shape), x.requires_grad))
 
     def _changed_name(self, tensor: Any) -> str | None:
         return next((name for other, name, _ in self.changed if other is tensor), None)
@@ -177,12 +183,13 @@ def survey(slots: Slots, keys: Keys, tensors: Mapping[str, Tensor], x: Tensor, *
         seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"a model returns (batch, classes), here ({x.shape[0]}, C); this one returns {seen}")
     return Survey(
-        tuple(inspector.sites), tuple(inspector.dropouts), output.shape[1], tuple(dict.fromkeys(inspector.weights))
+        tuple(inspector.sites),
+        tuple(inspector.dropouts),
+        output.shape[1],
+        tuple(dict.fromkeys(inspector.weights)),
     )
 
 
-def entries(
-    tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], inner: frozenset[str] = frozenset()
-) -> Keys:
+def entries(tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], inner: frozenset[str] = frozenset()) -> Keys:
     """The keys of a pass: each weight of two or more dimensions, with its feedback where there is one."""
     return Keys(Entry(t, n, feedback.get(n), n in inner) for n, t in tensors.items() if t.ndim >= 2)

@@ -16,9 +16,7 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def mean_over_ranks(
-    gradients: Sequence[Tensor | None], params: Sequence[Tensor], count: int
-) -> list[Tensor | None]:
+def mean_over_ranks(gradients: Sequence[Tensor | None], params: Sequence[Tensor], count: int) -> list[Tensor | None]:
     """The gradient of the joint batch's mean loss: sum_r n_r g_r / sum_r n_r, in one all-reduce.
 
     ``gradients`` are this rank's batch means over ``count`` samples (0 for an empty rank, whose gradients do not
@@ -38,8 +36,7 @@ def mean_over_ranks(
     total, present, values = flat[0], flat[1 : 1 + len(params)].tolist(), flat[1 + len(params) :]
     split = torch.split(values / total, [p.numel() for p in params])
     return [
-        piece.view_as(p).to(p.dtype) if here else None
-        for piece, p, here in zip(split, params, present, strict=True)
+        piece.view_as(p).to(p.dtype) if here else None for piece, p, here in zip(split, params, present, strict=True)
     ]
 
 

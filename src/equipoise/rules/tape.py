@@ -77,7 +77,7 @@ def dropout_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[T
 
 
 class Tape(TorchFunctionMode):
-    """See the module. ``cuts[k]`` tells whether the k-th weighted input is a site; ``heard`` gets the sites' tensors."""
+    """See the module. ``cuts[k]``: whether the k-th weighted input is a site; ``heard`` gets the sites' tensors."""
 
     def __init__(
         self,
@@ -85,13 +85,14 @@ class Tape(TorchFunctionMode):
         *,
         cuts: Sequence[bool] | None = None,
         heard: list[Tensor] | None = None,
-        masks: Sequence[Tensor] = (),
+        noise: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.keys = keys
         self.cuts = cuts
         self.heard = heard
-        self.masks = list(masks)
+        self.noise = noise
+        self.dropped = 0
         self.twins: list[tuple[Tensor, Tensor]] = []
         self.seen: list[Tensor] = []
 
@@ -110,10 +111,12 @@ class Tape(TorchFunctionMode):
             result = function(*args, **kwargs)
             self.keys.view(function, args, kwargs, result)
             return result
-        elif self.masks and function in DROPOUTS:
-            x, rate, training = dropout_arguments(args, kwargs)
-            mask = self.masks.pop(0)
-            return serve_dropout(x, mask, rate) if training else x
+        elif self.noise and function in DROPOUTS:
+            mask = self.noise.get(f"dropout{self.dropped}")
+            self.dropped += 1
+            if mask is not None:
+                x, rate, training = dropout_arguments(args, kwargs)
+                return serve_dropout(x, mask, rate) if training else x
         return function(*args, **kwargs)
 
     def _is_weight(self, tensor: Any) -> bool:
