@@ -33,8 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = tempfile.TemporaryDirectory(prefix="equipoise-cache-")
     config.add_cleanup(cache.cleanup)
     os.environ["XDG_CACHE_HOME"] = cache.name
-    # Kept between sessions: matplotlib takes seconds to list the fonts.
-    os.environ.setdefault("MPLCONFIGDIR", str(config.cache.mkdir("matplotlib")))
+    if hasattr(config, "cache"):  # kept between sessions, because matplotlib takes seconds to list the fonts
+        os.environ.setdefault("MPLCONFIGDIR", str(config.cache.mkdir("matplotlib")))
 
 
 @pytest.fixture(scope="session")
