@@ -5,6 +5,7 @@ It needs a network and the extra ``hub`` (the package ``datasets``), which is im
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,5 +71,6 @@ def fetch(name: str, folder: str | Path) -> Path:
                 f"fetching {name} ({source.repository}, split {split}) into {target} failed: {reason(error)}"
             ) from error
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
     return target

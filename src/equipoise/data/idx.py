@@ -7,6 +7,7 @@ integer, then the values in row-major order.
 from __future__ import annotations
 
 import math
+import sys
 import zlib
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def _array(path: Path, ndim: int) -> np.ndarray:
             raise damaged(path, f"it ends inside its header, after {len(header)} bytes")
         shape = tuple(int(side) for side in np.frombuffer(header, ">u4", ndim, 4))
         size = math.prod(shape)
-        body = unzip.decompress(unzip.unconsumed_tail, size + 1) if unzip else raw[header_size:]
+        body = unzip.decompress(unzip.unconsumed_tail, min(size + 1, sys.maxsize)) if unzip else raw[header_size:]
     except zlib.error as error:
         raise damaged(path, f"its gzip stream is broken ({reason(error)})") from error
     if size == 0:

@@ -12,7 +12,7 @@ from equipoise.data.files import Decoded, damaged
 from equipoise.data.types import Dataset, Split
 from equipoise.errors import InputError
 
-__all__ = ["Found", "ImageSet", "Layout", "no_folder"]
+__all__ = ["Found", "ImageSet", "Layout", "forget", "no_folder"]
 
 # The sets that stay in memory for a second `load` of the same unchanged files.
 _REMEMBERED = 2
@@ -153,3 +153,8 @@ def _load(images: ImageSet, found: Found, source: str) -> Dataset:
         classes,
         "; ".join(note for note in notes if note),
     )
+
+
+def forget() -> None:
+    """Drop the remembered sets, so that the next load reads their files again."""
+    _load.cache_clear()
