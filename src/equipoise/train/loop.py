@@ -55,12 +55,13 @@ class Loop:
 
     def run(self) -> str:
         """Train to the last epoch; the reason if something asked to stop on the way, after saving."""
-        reason = ""
-        while not reason and len(self.history) < self.parts.run.epochs:
-            reason = self._steps() or self._close()
-        if reason:
-            self.save()
-        return reason
+        epochs = self.parts.run.epochs
+        while len(self.history) < epochs:
+            reason = self._steps() or self._close() or self.stopper.reason
+            if reason and len(self.history) < epochs:
+                self.save()
+                return reason
+        return ""
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict that the run's ``select`` chooses."""
@@ -198,7 +199,7 @@ class Loop:
         for name, now in self.conditions().items():
             then = saved["conditions"].get(name)
             if then != now:
-                self.progress.note(f"{name} was {then} and is {now} now: the weights may differ in their last bits")
+                self.progress.note(f"{name} was {then} and is {now} now: the last bits may differ")
         self.progress.note(f"resumed at step {self.step} of {self.total}")
 
     def conditions(self) -> dict[str, Any]:
@@ -206,7 +207,7 @@ class Loop:
         return {
             "device": str(self.parts.device),
             "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         }
 
 

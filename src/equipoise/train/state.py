@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ _COMMENT = len(_MARK) + 64
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Write ``state`` atomically; the checkpoint before it stays as ``state.pt.prev``."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
+    torch.save({**state, "format": FORMAT}, buffer)
     storage.write_bytes(folder / _NAME, _seal(buffer.getvalue()), previous=True)
 
 
@@ -49,7 +50,10 @@ def _open(path: Path) -> dict[str, Any]:
     body, comment = content[:-_COMMENT], content[-_COMMENT:]
     if comment != _MARK + hashlib.sha256(body).hexdigest().encode():
         raise StorageError(f"'{path}' is damaged")
-    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise StorageError(f"'{path}' is whole but torch cannot load it ({' '.join(str(error).split())})") from None
     if state.get("format") != FORMAT:
         raise StorageError(f"'{path}' has format {state.get('format')}; this version reads {FORMAT}")
     return state

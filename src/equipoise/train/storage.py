@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -114,8 +113,9 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
         with open(path, "ab", buffering=0) as file:
             size = file.tell()
             try:
-                if file.write(line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[file.write(rest) :]
             except OSError:
                 file.truncate(size)
                 raise

@@ -1,0 +1,97 @@
+"""Reading finished runs back: one flat row per run, and their learning curves."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from equipoise.errors import EquipoiseError, StorageError
+from equipoise.train import Run, Summary, storage
+
+__all__ = ["collect", "histories"]
+
+_CONDITIONS = (
+    "hash",
+    "status",
+    "epoch",
+    "steps",
+    "selected_epoch",
+    "seconds",
+    "parameters",
+    "device",
+    "threads",
+    "torch",
+    "equipoise",
+    "commit",
+)
+# Of the selected epoch's metrics these are the run's own or in the row already.
+_NOT_METRICS = ("epoch", "step", "lr", "seconds")
+
+
+def collect(
+    root: str | Path, *, experiment: str | None = None, problems: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """One flat row per finished run under ``root``: spec fields, conditions, metrics of the selected epoch.
+
+    Tables in the spec are flattened with dots (``options.scale``). Rows are sorted by experiment, then by the
+    rest of the spec, so the order does not depend on the file system. A damaged folder is left out and said so:
+    one line each is added to ``problems``, or logged when that is None.
+    """
+    rows = []
+    for _, run, summary in _finished(Path(root), experiment, problems):
+        row: dict[str, Any] = {}
+        for item in dataclasses.fields(run):
+            _flatten(item.name, getattr(run, item.name), row)
+        row |= {name: getattr(summary, name) for name in _CONDITIONS}
+        row |= {name: value for name, value in summary.selected.items() if name not in _NOT_METRICS}
+        rows.append((run.experiment, run.model, run.data, run.rule, run.seed, run.hash, row))
+    return [row for *_, row in sorted(rows, key=lambda entry: entry[:-1])]
+
+
+def histories(
+    root: str | Path, experiment: str | None = None, *, problems: list[str] | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """The metrics of every epoch of every finished run, by hash; damaged folders as in ``collect``."""
+    found = {}
+    for folder, run, _ in _finished(Path(root), experiment, problems):
+        try:
+            found[run.hash] = storage.read_lines(folder / "metrics.jsonl")
+        except StorageError as error:
+            _report(f"left out: {error}", problems)
+    return dict(sorted(found.items()))
+
+
+def _finished(root: Path, experiment: str | None, problems: list[str] | None) -> Iterator[tuple[Path, Run, Summary]]:
+    for path in sorted(root.rglob("summary.json")):
+        folder = path.parent
+        try:
+            summary = Summary.read(folder)
+            run = Run.from_json(storage.read_text(folder / "spec.json"))
+            if not run.hash == summary.hash == folder.name:
+                raise StorageError(
+                    f"the spec in '{folder}' has the hash {run.hash}, its summary {summary.hash}: it was edited"
+                )
+        except EquipoiseError as error:
+            where = "" if str(folder) in str(error) else f"'{folder}': "
+            _report(f"left out: {where}{error}", problems)
+            continue
+        if summary.status == "finished" and experiment in (None, run.experiment):
+            yield folder, run, summary
+
+
+def _flatten(name: str, value: Any, row: dict[str, Any]) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _flatten(f"{name}.{key}", item, row)
+    else:
+        row[name] = value
+
+
+def _report(line: str, problems: list[str] | None) -> None:
+    if problems is None:
+        logging.getLogger("equipoise").warning(line)
+    else:
+        problems.append(line)

@@ -1,0 +1,113 @@
+"""Running many specs: every different run once, finished ones not at all, failures recorded and passed by."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from equipoise.errors import EquipoiseError, InputError, StorageError
+from equipoise.registry import Registry
+from equipoise.sweep.progress import Quiet, SweepProgress
+from equipoise.train import Machine, Run, Summary, finished, train
+
+__all__ = ["Executor", "cores", "execute", "executors", "failed", "local"]
+
+
+class Executor(Protocol):
+    """A way to run specs: yields a summary for each run that it started, in the order in which they end.
+
+    A run that fails is yielded with the status "failed". What an interruption keeps from starting is not yielded.
+    """
+
+    def __call__(self, runs: Sequence[Run], machine: Machine, workers: int) -> Iterator[Summary]: ...
+
+
+executors: Registry[Executor] = Registry("executor")
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def failed(run: Run, reason: object) -> Summary:
+    """The summary of a run that did not get far enough to write one."""
+    return Summary(status="failed", hash=run.hash, message=" ".join(str(reason).split()))
+
+
+def execute(
+    runs: Sequence[Run],
+    machine: Machine | None = None,
+    *,
+    executor: str = "local",
+    workers: int | None = None,
+    progress: SweepProgress | None = None,
+) -> list[Summary]:
+    """Train every run under ``machine.runs`` and return one summary per run, in the order given.
+
+    Runs with the same hash are trained once; finished ones are not trained again (unless ``machine.force``).
+    ``workers`` is the number of processes (all cores if None). The machine's time limit is the whole sweep's.
+    After Ctrl-C, SIGTERM or the time limit the runs under way are saved and the others come back as "stopped"
+    with that ``cause``. Raises ``InputError`` for an unknown executor or fewer than one worker.
+    """
+    machine = machine if machine is not None else Machine()
+    progress = progress if progress is not None else Quiet()
+    chosen = executors[executor]
+    if workers is not None and workers < 1:
+        raise InputError(f"'workers' is {workers}; it must be at least 1")
+    results: dict[str, Summary] = {}
+    waiting: dict[str, Run] = {}
+    for run in runs:
+        if run.hash not in results and run.hash not in waiting:
+            summary = _known(run, machine)
+            if summary is None:
+                waiting[run.hash] = run
+            else:
+                results[run.hash] = summary
+    total, before = len(results) + len(waiting), len(results)
+    began = time.monotonic()
+    progress.start(total, sum(summary.status == "finished" for summary in results.values()))
+    try:
+        for summary in chosen(list(waiting.values()), machine, workers or cores()):
+            results[summary.hash] = summary
+            rate = (time.monotonic() - began) / (len(results) - before)
+            progress.done(summary, len(results), rate * (total - len(results)))
+    finally:
+        progress.finish()
+    cause = next((summary.cause for summary in results.values() if summary.cause), "time limit")
+    for name in waiting:
+        if name not in results:
+            results[name] = Summary(status="stopped", hash=name, cause=cause, message="not started")
+    return [results[run.hash] for run in runs]
+
+
+def _known(run: Run, machine: Machine) -> Summary | None:
+    """What needs no training: the summary of a finished run, or of one whose folder cannot be trusted."""
+    if machine.force:
+        return None
+    try:
+        return finished(run, machine.runs)
+    except StorageError as error:
+        return failed(run, error)
+
+
+@executors.register("local")
+def local(runs: Sequence[Run], machine: Machine, workers: int) -> Iterator[Summary]:
+    """One run after the other in this process, with all of torch's threads (``workers`` is not used)."""
+    end = None if machine.time_limit is None else time.monotonic() + machine.time_limit
+    for run in runs:
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            return
+        try:
+            summary = train(run, dataclasses.replace(machine, time_limit=left))
+        except EquipoiseError as error:
+            summary = failed(run, error)
+        except Exception as error:  # a user's model may raise anything; the other runs go on
+            summary = failed(run, f"{type(error).__name__}: {error}")
+        yield summary
+        if summary.cause in ("SIGINT", "SIGTERM"):
+            return

@@ -1,0 +1,121 @@
+"""The executor that spreads runs over processes of one thread each, which is what a CPU does best."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from equipoise.errors import StorageError
+from equipoise.sweep.executors import executors, failed
+from equipoise.train import Machine, Run, Summary, storage
+from equipoise.train.stop import Stopper
+
+__all__ = ["COMMAND", "processes"]
+
+COMMAND = (sys.executable, "-m", "equipoise", "run")
+_POLL = 0.02
+_SAVED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+@dataclass(frozen=True, eq=False)
+class _Worker:
+    """A live process, its run, and where its part of the log begins."""
+
+    run: Run
+    folder: Path
+    process: subprocess.Popen[bytes]
+    offset: int
+
+
+@executors.register("processes")
+def processes(
+    runs: Sequence[Run], machine: Machine, workers: int, *, command: Sequence[str] = COMMAND
+) -> Iterator[Summary]:
+    """Up to ``workers`` processes at a time, each ``command --spec FILE`` with one thread (or the machine's).
+
+    A worker writes to ``worker.log`` in its run's folder. Workers sit in sessions of their own, so that Ctrl-C
+    reaches them once, from here, and all of them save. A second Ctrl-C kills them.
+    """
+    stopper = Stopper(machine.time_limit)
+    end = None if machine.time_limit is None else time.monotonic() + machine.time_limit
+    waiting, live, told = deque(runs), [], ""
+    with stopper.listening():
+        try:
+            while live or (waiting and not stopper.reason):
+                while waiting and len(live) < workers and not stopper.reason:
+                    run = waiting.popleft()
+                    left = None if end is None else max(end - time.monotonic(), 0.001)
+                    try:
+                        live.append(_start(run, dataclasses.replace(machine, time_limit=left), command))
+                    except (StorageError, OSError) as error:
+                        yield failed(run, error)
+                if stopper.reason and not told:
+                    told = stopper.reason
+                    for worker in live:
+                        worker.process.send_signal(signal.SIGINT)
+                for worker in [worker for worker in live if worker.process.poll() is not None]:
+                    live.remove(worker)
+                    yield _outcome(worker, told)
+                time.sleep(_POLL)
+        finally:
+            for worker in live:
+                worker.process.kill()
+                worker.process.wait()
+
+
+def _start(run: Run, machine: Machine, command: Sequence[str]) -> _Worker:
+    folder = run.folder(machine.runs)
+    storage.make_folder(folder)
+    spec, log = folder / "spec.json", folder / "worker.log"
+    storage.write_bytes(spec, run.to_json().encode())
+    threads = machine.threads or 1
+    flags = dataclasses.replace(machine, threads=threads).arguments()
+    line = [*command, "--spec", str(spec), *flags, *(["--force"] if machine.force else [])]
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    environment = os.environ | dict.fromkeys(names, str(threads))
+    with log.open("ab") as stream:
+        offset = stream.tell()
+        process = subprocess.Popen(
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    return _Worker(run, folder, process, offset)
+
+
+def _outcome(worker: _Worker, told: str) -> Summary:
+    """The summary that a worker wrote, or one that says how it died; ``told`` is why it was asked to stop."""
+    code = worker.process.returncode
+    if code in _SAVED:
+        with contextlib.suppress(StorageError):
+            summary = Summary.read(worker.folder)
+            if summary.hash == worker.run.hash and summary.status != "failed":
+                return dataclasses.replace(summary, cause=told or summary.cause) if summary.cause else summary
+    if told and code == -signal.SIGINT:
+        return Summary(status="stopped", hash=worker.run.hash, cause=told, message="stopped before it began")
+    log = worker.folder / "worker.log"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        return failed(worker.run, f"the worker was killed by {name}; run it again to go on; log: '{log}'")
+    said = _last_line(log, worker.offset).removeprefix("error: ")
+    return failed(worker.run, said or f"the worker ended with exit code {code}; log: '{log}'")
+
+
+def _last_line(log: Path, offset: int) -> str:
+    with contextlib.suppress(OSError), log.open("rb") as stream:
+        stream.seek(offset)
+        lines = stream.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+    return ""

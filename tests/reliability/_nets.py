@@ -1,0 +1,47 @@
+"""Small networks that use every kind of state and randomness a run has to carry over a kill."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class OwnNoise(nn.Module):
+    """Draws from torch's global generator by itself, as some users' models do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.05 * torch.randn_like(x) if self.training else x
+
+
+class Tied(nn.Module):
+    """One matrix under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(64, 64)
+        self.second = nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.second(torch.relu(self.first(x.flatten(1))))))
+
+
+class Explodes(nn.Module):
+    """Gives NaN once it has seen ``at`` training batches (a rule looks at two samples first)."""
+
+    def __init__(self, at: int = 30) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+        self.at, self.calls = at, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.training and len(x) > 2
+        return self.linear(x.flatten(1)) * (float("nan") if self.calls >= self.at else 1.0)
+
+
+def noisy() -> nn.Module:
+    """Batch statistics, dropout and noise of its own."""
+    return nn.Sequential(
+        nn.Flatten(), OwnNoise(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10)
+    )
