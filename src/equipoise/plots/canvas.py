@@ -80,7 +80,11 @@ def _prefixed(body: str, prefix: str) -> str:
 
 
 def _themed(body: str) -> str:
-    """Colours of the house style as CSS variables, wherever a style attribute names one."""
+    """Colours of the house style as CSS variables, wherever a style attribute names one.
+
+    Matplotlib writes the ground of a hatch as a bare attribute, in which a variable would not count.
+    """
+    body = re.sub(r' (fill|stroke)="(#[0-9a-f]{6})"', r' style="\1: \2"', body)
     names = {pair[0]: name for name, pair in THEME.items()}
 
     def swap(match: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,14 +120,14 @@ class Section:
 
 
 def csv_text(value: object) -> str:
-    """The text that a CSV file holds for a value: the shortest that reads back as the same float.
+    """The text that ``sweep.write_csv`` writes for a value: for a float the shortest that reads back the same.
 
-    >>> csv_text(0.1), csv_text(3), csv_text(None), csv_text("0.50")
-    ('0.1', '3', '', '0.50')
+    >>> csv_text(0.1), csv_text(3), csv_text(True), csv_text(None), csv_text("0.50")
+    ('0.1', '3', 'true', '', '0.50')
     """
-    if value is None:
-        return ""
-    return repr(float(value)) if isinstance(value, float) else str(value)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return repr(float(value)) if isinstance(value, float) else json.dumps(value)
 
 
 def number_text(value: float, *, digits: int = 4) -> str:

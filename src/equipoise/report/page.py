@@ -127,7 +127,7 @@ def _table(table: Table, counter: _Counter) -> str:
         for column, numeric in zip(table.columns, right, strict=True)
     )
     body = "\n".join(_row(table, row, right) for row in table.rows)
-    kind = "cards" if table.as_cards else "scroll"
+    kind = ("cards" if table.as_cards else "scroll") + (" slim" if len(table.columns) <= 4 else "")
     caption = f'<p class="caption" id="table-{counter.tables}"><b>{label}.</b> {_inline(table.caption)}</p>'
     frame = (
         f'<div class="frame" role="region" tabindex="0" aria-labelledby="table-{counter.tables}">'

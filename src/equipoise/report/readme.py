@@ -1,0 +1,123 @@
+"""The README's results table, written from the CSV files under ``results/``.
+
+    python -m equipoise.report.readme [--check] [--results FOLDER] [--readme FILE]
+
+``--check`` changes nothing and fails when the README is out of date. Exit codes: 0, 1 (out of date), 2 (bad input).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from equipoise.errors import EquipoiseError, InputError
+from equipoise.report.comparison import plus_minus
+from equipoise.report.content import Number
+from equipoise.report.summary import Group, group
+
+__all__ = ["BEGIN", "END", "main", "read_results", "render", "replace"]
+
+BEGIN = "<!-- results:begin -->"
+END = "<!-- results:end -->"
+METRIC = "test_accuracy"
+ANGLE = "angle"
+NEEDED = ("hash", "rule", METRIC)
+INTRODUCTION = (
+    "Test accuracy in per cent and mean angle of the hidden layers to backprop in degrees: mean ± half of the 95 % "
+    "Student interval over seeds. `make results` writes this table from the files in `results/`."
+)
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """The rows of every CSV file in ``folder`` that holds one finished run per row; other tables are left alone."""
+    from equipoise.sweep import read_csv
+
+    if not folder.is_dir():
+        raise InputError(f"there is no folder '{folder}'; run an experiment and keep its CSV there")
+    tables = [read_csv(path) for path in sorted(folder.rglob("*.csv"))]
+    return [row for table in tables for row in table if all(name in row for name in NEEDED)]
+
+
+def render(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The Markdown that stands between the two marks: one line per experiment, data, model, rule and settings."""
+    if not rows:
+        return "No results yet."
+    held = sorted(rows, key=lambda row: [str(row.get(name, "")) for name in ("experiment", "data", "model")])
+    groups = group(held, METRIC)
+    angles = {one.hashes: one for one in group(held, ANGLE)}
+    heads = ["experiment", "data", "model", "rule", "settings", "accuracy", "angle", "seeds", "preset", "device"]
+    lines = [_line(one, angles.get(one.hashes)) for one in groups]
+    kept = [i for i in range(len(heads)) if any(line[i] for line in lines)]
+    numeric = ("accuracy", "angle", "seeds")
+    table = [
+        [heads[i] for i in kept],
+        ["---:" if heads[i] in numeric else "---" for i in kept],
+        *([line[i] for i in kept] for line in lines),
+    ]
+    return INTRODUCTION + "\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def replace(text: str, block: str) -> str:
+    """``text`` with ``block`` between the two marks, which must be there once each, in order."""
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise InputError(f"the README must hold '{BEGIN}' and then '{END}', once each")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m equipoise.report.readme", description="Write the results table.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when the table is out of date")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the CSV files")
+    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="the file to change")
+    given = parser.parse_args(argv)
+    try:
+        return _update(given.results, given.readme, check=given.check)
+    except EquipoiseError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+
+
+def _update(results: Path, readme: Path, *, check: bool) -> int:
+    from equipoise.report.page import write
+
+    try:
+        old = readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read '{readme}': {error}") from None
+    new = replace(old, render(read_results(results)))
+    if new == old:
+        return 0
+    if check:
+        sys.stderr.write(f"'{readme}' is out of date with '{results}'; run: make results\n")
+        return 1
+    write(readme, new)
+    sys.stdout.write(f"wrote the results table of '{readme}'\n")
+    return 0
+
+
+def _line(one: Group, angle: Group | None) -> list[str]:
+    accuracy = one.estimate
+    degrees = angle.estimate if angle else None
+    cells = [
+        *one.key,
+        one.settings,
+        _value(100 * accuracy.mean, 100 * accuracy.half),
+        _value(degrees.mean, degrees.half) if degrees else "",
+        str(len(one.values)),
+        ", ".join(one.presets),
+        ", ".join(one.devices),
+    ]
+    return [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]
+
+
+def _value(mean: float, half: float) -> str:
+    return " ".join(part.shown if isinstance(part, Number) else str(part) for part in plus_minus(mean, half))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
