@@ -45,3 +45,19 @@ def noisy() -> nn.Module:
     return nn.Sequential(
         nn.Flatten(), OwnNoise(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 10)
     )
+
+
+def noisy_without_dropout() -> nn.Module:
+    """Batch statistics and noise of its own: what plain torch and a rule draw from the same generator."""
+    return nn.Sequential(nn.Flatten(), OwnNoise(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10))
+
+
+class Broken(nn.Module):
+    """Raises what no library expects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise KeyError("Broken")

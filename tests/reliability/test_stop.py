@@ -19,7 +19,7 @@ from equipoise.train import Machine, Run, Summary, storage, train
 from equipoise.train import state as checkpoint
 from reliability._sessions import NOISY, Launcher, Watched, digest
 
-RUN = Run(model=NOISY, epochs=4, train_limit=300)
+RUN = Run(model=NOISY, epochs=4, train_limit=300, scheduler="step", scheduler_options={"step_size": 1})
 LONG = Run(model=NOISY, epochs=100_000)
 
 

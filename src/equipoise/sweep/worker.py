@@ -12,7 +12,7 @@ from equipoise.errors import EquipoiseError, InputError
 from equipoise.train import Machine, Run, Summary, parse_duration, storage, train
 from equipoise.train.progress import Lines, Progress
 
-__all__ = ["entry", "exit_code", "main", "parser"]
+__all__ = ["entry", "exit_code", "machine_of", "main", "parser"]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,8 +39,14 @@ def main(argv: Sequence[str], *, progress: Progress | None = None) -> int:
         run = Run.from_json(storage.read_text(given.spec))
     except InputError as error:
         raise InputError(f"{error} (in '{given.spec}')") from None
+    summary = train(run, machine_of(given), progress=progress if progress is not None else Lines())
+    return exit_code(summary)
+
+
+def machine_of(given: argparse.Namespace) -> Machine:
+    """The machine that parsed flags describe."""
     every = given.checkpoint_every
-    machine = Machine(
+    return Machine(
         device=given.device,
         threads=given.threads,
         data_dir=given.data_dir,
@@ -49,7 +55,6 @@ def main(argv: Sequence[str], *, progress: Progress | None = None) -> int:
         checkpoint_every=0.0 if every in ("0", "0.0") else parse_duration(every),
         force=given.force,
     )
-    return exit_code(train(run, machine, progress=progress if progress is not None else Lines()))
 
 
 def exit_code(summary: Summary) -> int:
