@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,7 @@ def cifar100_binary(root: Path) -> dict[str, Pixels]:
 def parquet(
     path: Path,
     encoded: Sequence[bytes | None],
-    columns: dict[str, Sequence[int | None]],
+    columns: Mapping[str, Sequence[int | None]],
     *,
     image: str = "image",
     names: dict[str, Sequence[str]] | None = None,
