@@ -1,0 +1,76 @@
+"""The command line: ``equipoise demo | list | run | train | compare | report | fetch``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from equipoise._version import __version__
+from equipoise.errors import EquipoiseError, unknown_name
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "demo": "every rule side by side on real images, in under two minutes, and a page of it",
+    "list": "the rules, models, data sets, experiments and more that exist",
+    "run": "an experiment at one of its presets, or one run from a spec file",
+    "train": "a model of yours (or a built-in one) with one rule",
+    "compare": "a model of yours (or a built-in one) with several rules",
+    "report": "the page, and the tables, of what has run",
+    "fetch": "download a data set from the Hugging Face hub",
+}
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return (
+        f"equipoise {__version__}: learning the way cortex might\n\nusage: equipoise COMMAND [options]\n\n"
+        + "\n".join(lines)
+        + "\n\n`equipoise COMMAND --help` tells the rest; --debug shows tracebacks.\n"
+    )
+
+
+def _plugins() -> None:
+    """Import what installed packages offer under the entry point group ``equipoise.plugins``."""
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="equipoise.plugins"):
+        point.load()
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        sys.stdout.write(f"{__version__}\n")
+        return 0
+    command, *rest = argv
+    if command not in COMMANDS:
+        raise unknown_name("command", command, COMMANDS)
+    _plugins()
+    return importlib.import_module(f"equipoise.cli.{command}").main(rest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line on ``argv`` (the process's own if None) and return its exit code.
+
+    0: done. 1: a run failed. 2: bad input, in one line. 130: stopped by Ctrl-C, with everything saved.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in given
+    try:
+        return _dispatch([word for word in given if word != "--debug"])
+    except EquipoiseError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,109 @@
+"""Flags from dataclasses: one parser for every command, with KEY=VALUE lists for tables of options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, make_dataclass
+from typing import Any, TypeVar, get_origin
+
+from equipoise.errors import InputError
+from equipoise.train import Machine, parse_duration
+
+__all__ = ["Where", "option_table", "parse"]
+
+Given = TypeVar("Given")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where, how often and for how long.
+
+    runs: the folder of all runs. seeds: how many seeds, from --seed upwards. executor: local or processes (as many
+    workers as cores, one thread each). time_limit: stop with a checkpoint after, say, 8m. force: train finished runs
+    anew.
+    """
+
+    runs: str = "runs"
+    seeds: int = 1
+    executor: str = "local"
+    workers: int | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    data_dir: str | None = None
+    time_limit: str | None = None
+    checkpoint_every: str = "20s"
+    force: bool = False
+
+    def machine(self) -> Machine:
+        """The ``Machine`` that these flags describe."""
+        if self.seeds < 1:
+            raise InputError(f"--seeds is {self.seeds}; give at least 1")
+        return Machine(
+            device=self.device,
+            threads=self.threads,
+            data_dir=self.data_dir,
+            runs=self.runs,
+            time_limit=None if self.time_limit is None else parse_duration(self.time_limit),
+            checkpoint_every=parse_duration(self.checkpoint_every),
+            force=self.force,
+        )
+
+
+def option_table(words: Sequence[str]) -> dict[str, Any]:
+    """A table from KEY=VALUE words; values are JSON where they read as such, else text.
+
+    >>> option_table(["sign=true", "scale=0.5", "law=orthogonal"])
+    {'sign': True, 'scale': 0.5, 'law': 'orthogonal'}
+    """
+    table: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise InputError(f"'{word}' is no option; write KEY=VALUE")
+        try:
+            table[key] = json.loads(text)
+        except json.JSONDecodeError:
+            table[key] = text
+    return table
+
+
+def _constructors() -> Any:
+    import tyro
+
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def table_rule(info: Any) -> Any:
+        if get_origin(info.type) is not dict and info.type is not dict:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="[KEY=VALUE ...]",
+            instance_from_str=option_table,
+            is_instance=lambda value: isinstance(value, dict),
+            str_from_instance=lambda value: [
+                f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
+            ],
+        )
+
+    return registry
+
+
+def parse(what: Given, argv: Sequence[str], *, command: str, description: str) -> tuple[Given, Where]:
+    """``what`` (a dataclass instance: the defaults) with the flags in ``argv`` applied, and the ``Where`` flags.
+
+    Bad flags end the process with exit code 2 and the nearest known flag; ``--help`` with 0.
+    """
+    import tyro
+
+    job = make_dataclass("Job", [("what", type(what), field(default=what)), ("where", Where, field(default=Where()))])
+    with _constructors():
+        given: Any = tyro.cli(
+            job,
+            args=list(argv),
+            prog=f"equipoise {command}",
+            description=description,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        )
+    return given.what, given.where

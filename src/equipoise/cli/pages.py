@@ -1,0 +1,102 @@
+"""The sections of a page from finished runs: one per experiment, the same for every experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from equipoise import plots, report
+from equipoise.errors import InputError
+from equipoise.papers import Published, published
+from equipoise.train import experiments
+
+__all__ = ["comparisons", "experiment_section", "page_of"]
+
+Row = Mapping[str, Any]
+Histories = Mapping[str, Sequence[Row]]
+
+
+def comparisons(rows: Sequence[Row], numbers: Sequence[Published]) -> list[report.Comparison]:
+    """Published against ours, for each number that finished runs match; smoke runs are never compared."""
+    found = []
+    for number in numbers:
+        matching = [r for r in rows if number.matches(r) and r.get("preset") not in ("smoke", "")]
+        for preset in sorted({str(r["preset"]) for r in matching}):
+            ours = [r for r in matching if r["preset"] == preset and r.get(number.metric) is not None]
+            if ours:
+                source = number.source + (f"; {number.caution}" if number.caution else "")
+                found.append(
+                    report.Comparison(
+                        quantity=number.quantity,
+                        values=[float(r[number.metric]) * number.factor for r in ours],
+                        published=number.value,
+                        published_sd=number.sd,
+                        source=source,
+                        preset=preset,
+                        specs=[str(r["hash"]) for r in ours],
+                        unit=number.unit,
+                    )
+                )
+    return found
+
+
+def _variants(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by what a curve stands for: the rule, and the model and data where they differ."""
+    telling = [k for k in ("rule", "model", "data", "preset") if k == "rule" or len({r.get(k) for r in rows}) > 1]
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(", ".join(str(row.get(k)) for k in telling if row.get(k)), []).append(row)
+    return found
+
+
+def _svg(draw: Any, series: Mapping[str, plots.Series], title: str, **options: Any) -> report.Figure:
+    fig, ax = plots.figure()
+    draw(ax, series, **options)
+    return report.Figure(plots.svg(fig, title=title), title)
+
+
+def _figures(rows: Sequence[Row], histories: Histories) -> list[report.Figure]:
+    variants = _variants(rows)
+    curves = {
+        name: report.curve([histories[str(r["hash"])] for r in members if str(r["hash"]) in histories], "test_accuracy")
+        for name, members in variants.items()
+    }
+    figures = []
+    if any(len(c.x) > 1 for c in curves.values()):
+        drawn = {name: c for name, c in curves.items() if len(c.x)}
+        figures.append(
+            _svg(plots.learning_curves, drawn, "Test accuracy after each epoch", ylabel="test accuracy", percent=True)
+        )
+    layers = {name: report.layers(members) for name, members in variants.items()}
+    layers = {name: s for name, s in layers.items() if len(s.x) and max(s.mean) > 0.01}
+    if layers:
+        figures.append(_svg(plots.angles, layers, "Angle between each layer's update and backprop's, after training"))
+    seconds = {n: report.series({"": [float(r["seconds"]) for r in m]}) for n, m in variants.items()}
+    figures.append(_svg(plots.bars, seconds, "Seconds of training for a run", ylabel="seconds"))
+    return figures
+
+
+def experiment_section(name: str, rows: Sequence[Row], histories: Histories) -> report.Section:
+    """One experiment's section: published against ours, groups over seeds, curves, angles, time, every run."""
+    known = experiments[name] if name in experiments else None  # noqa: SIM401 (a Registry has no get)
+    text = f"Source: {known.source}." if known else "Runs of your own."
+    notes = sorted({str(r["note"]) for r in rows if r.get("note")})
+    tables = [
+        report.group_table(report.group(rows, "test_accuracy"), caption="Test accuracy, mean and interval over seeds")
+    ]
+    compared = comparisons(rows, published())
+    if compared:
+        tables.insert(0, report.comparison_table(compared, caption="Published against ours"))
+    tables.append(report.run_table(rows))
+    title = f"{name}: {known.title}" if known else name
+    return report.Section(title, "\n\n".join([text, *notes]), tables=tables, figures=_figures(rows, histories))
+
+
+def page_of(title: str, rows: Sequence[Row], histories: Histories, *, first: Sequence[report.Section] = ()) -> str:
+    """The whole page; ``InputError`` where there is nothing to show."""
+    if not rows:
+        raise InputError("there is no finished run to report on; run something first, for example `equipoise demo`")
+    names = sorted({str(r["experiment"]) for r in rows})
+    sections = [experiment_section(n, [r for r in rows if r["experiment"] == n], histories) for n in names]
+    count = f"Finished runs: {len(rows)}. Experiments: {len(names)}."
+    return report.page(title, [*first, *sections], subtitle=count, footer="Written by `equipoise report`.")

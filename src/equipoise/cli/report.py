@@ -1,0 +1,56 @@
+"""``equipoise report``: one self-contained page, and one CSV per experiment, of what has run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from equipoise import report, sweep
+from equipoise.cli.pages import page_of
+from equipoise.errors import InputError
+from equipoise.papers import load_all
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What to report on, and where to write.
+
+    runs: the folder of runs. out: the page (RUNS/report.html if not given). csv: a folder for one CSV per experiment.
+    experiment: report on this one alone.
+    """
+
+    runs: str = "runs"
+    out: str | None = None
+    csv: str | None = None
+    experiment: str | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the page (and the tables) and say where they are."""
+    import tyro
+
+    annotated = Annotated[Flags, tyro.conf.OmitArgPrefixes]
+    words = ["--runs", *argv] if argv and not argv[0].startswith("-") else list(argv)
+    flags: Flags = tyro.cli(annotated, args=words, prog="equipoise report", description="Report on finished runs.")  # type: ignore[arg-type]
+    root = Path(flags.runs)
+    if not root.is_dir():
+        raise InputError(f"there is no folder '{root}'; name the one that `equipoise run` wrote (--runs)")
+    load_all()
+    problems: list[str] = []
+    rows = sweep.collect(root, experiment=flags.experiment, problems=problems)
+    histories = sweep.histories(root, flags.experiment, problems=problems)
+    for line in sorted(set(problems)):
+        sys.stderr.write(f"note: {line}\n")
+    page = page_of(f"Equipoise: {root.name}", rows, histories)
+    target = report.write(flags.out or root / "report.html", page)
+    sys.stdout.write(f"{target}\n")
+    for name in sorted({str(r["experiment"]) for r in rows}) if flags.csv else ():
+        path = Path(str(flags.csv)) / f"{name}.csv"
+        sweep.write_csv([r for r in rows if r["experiment"] == name], path)
+        sys.stdout.write(f"{path}\n")
+    return 0

@@ -1,0 +1,57 @@
+"""What a rule costs: the time of its gradients over the time of backpropagation's, measured side by side."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from equipoise.errors import InputError
+
+__all__ = ["step_cost"]
+
+
+class Backward(Protocol):
+    """What cost needs of a rule."""
+
+    def backward(self, x: Tensor, y: Tensor, *, sync: bool = True) -> Any: ...
+    def reference(self) -> Backward: ...
+
+
+def step_cost(
+    rule: Any, x: Tensor, y: Tensor, *, rounds: int = 30, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Median over ``rounds`` of time(rule.backward) / time(backpropagation) on the same model and batch (x, y).
+
+    The two are interleaved in pairs, after one warm-up of each. It is an indication, for a machine that does other
+    things too; ``benchmarks/`` measures with intervals. Gradients that the model holds are put back as they were.
+    Raises ``InputError`` for fewer than one round.
+    """
+    if rounds < 1:
+        raise InputError(f"rounds is {rounds}; give at least 1")
+    pair: tuple[Backward, Backward] = (rule, rule.reference())
+    params = list(rule.model.parameters())
+    before = [p.grad for p in params]
+    buffers = [(b, b.clone()) for b in rule.model.buffers()]
+
+    def timed(one: Backward) -> float:
+        for p in params:
+            p.grad = None
+        begun = clock()
+        one.backward(x, y, sync=False)
+        return clock() - begun
+
+    for one in pair:
+        timed(one)
+    ratios = []
+    for k in range(rounds):
+        times = {id(one): timed(one) for one in (pair if k % 2 else pair[::-1])}
+        ratios.append(times[id(pair[0])] / times[id(pair[1])])
+    for p, g in zip(params, before, strict=True):
+        p.grad = g
+    for buffer, value in buffers:
+        buffer.copy_(value)
+    return statistics.median(ratios)

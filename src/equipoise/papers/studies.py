@@ -1,0 +1,54 @@
+"""Shapes of studies that several papers share."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from equipoise.errors import InputError
+from equipoise.train import Run
+
+__all__ = ["SideBySide"]
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Rules side by side: the same network, data, seed and schedule for each.
+
+    run: what they share. rules: their names. rates: learning rates by rule, where they differ from ``lr``.
+    rule_options: options by rule, as ``dfa.hidden_scale=100``.
+    """
+
+    run: Run = field(default_factory=Run)
+    rules: tuple[str, ...] = ("bp", "fa", "dfa", "shallow")
+    rates: dict[str, Any] = field(default_factory=dict)
+    rule_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.rules:
+            raise InputError("a comparison needs at least one rule")
+        for kind, names in (
+            ("rates", list(self.rates)),
+            ("rule_options", [n.split(".")[0] for n in self.rule_options]),
+        ):
+            strange = sorted(set(names) - set(self.rules))
+            if strange:
+                raise InputError(
+                    f"'{kind}' names {', '.join(strange)}, which is not among the rules {', '.join(self.rules)}"
+                )
+        if not all("." in name for name in self.rule_options):
+            raise InputError("'rule_options' are written rule.option=value, for example dfa.hidden_scale=100")
+
+    def runs(self, seed: int) -> list[Run]:
+        """One run for each rule, with ``seed``."""
+        return [
+            dataclasses.replace(
+                self.run,
+                rule=rule,
+                seed=seed,
+                lr=float(self.rates.get(rule, self.run.lr)),
+                options={n.split(".", 1)[1]: v for n, v in self.rule_options.items() if n.split(".", 1)[0] == rule},
+            )
+            for rule in self.rules
+        ]
