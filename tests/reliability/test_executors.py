@@ -109,7 +109,7 @@ def test_processes_equal_local_whatever_happens_to_other_workers(tmp_path: Path)
     thread = when_training([endless.folder(tmp_path)], kill)
     said = io.StringIO()
     shown = progress.Lines(said)
-    apart = sweep.execute([good, endless, bad], Machine(runs=tmp_path), executor="test", workers=2, progress=shown)
+    apart = sweep.execute([good, endless, bad], Machine(runs=tmp_path), executor="processes", workers=2, progress=shown)
     thread.join()
     assert [summary.status for summary in apart] == ["finished", "failed", "failed"]
     assert "killed by SIGKILL" in apart[1].message
@@ -138,6 +138,17 @@ def test_ctrl_c_reaches_all_workers_and_all_save(tmp_path: Path) -> None:
     assert [summary.message for summary in summaries][2] == "not started"
     assert all(checkpoint.load(folder)[0] is not None for folder in folders)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_local_stops_after_ctrl_c(tmp_path: Path) -> None:
+    runs = [Run(model=LONG, epochs=100_000), SMALL]
+    folder = runs[0].folder(tmp_path)
+    thread = when_training([folder], lambda: os.kill(os.getpid(), signal.SIGINT))
+    summaries = sweep.execute(runs, Machine(runs=tmp_path))
+    thread.join()
+    assert [(summary.status, summary.cause) for summary in summaries] == [("stopped", "SIGINT")] * 2
+    assert summaries[1].message == "not started"
+    assert not SMALL.folder(tmp_path).exists()
 
 
 def test_the_time_limit_is_the_sweeps(tmp_path: Path) -> None:

@@ -132,6 +132,31 @@ def test_bad_weights_are_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert saved["step"] == 7
 
 
+def test_bad_weights_are_never_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The very last step ruins them, long before a checkpoint is due."""
+    whole, last = torch.optim.SGD.step, 2 * 5
+
+    def ruin(self: torch.optim.SGD, *args: Any) -> Any:
+        nonlocal last
+        last -= 1
+        if last == 0:
+            self.param_groups[0]["params"][0].grad.fill_(float("inf"))
+        return whole(self, *args)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", ruin)
+    run = Run(epochs=2, train_limit=300)
+    with pytest.raises(RunError, match="the weights are not finite after step 10"):
+        train(run, Machine(runs=tmp_path))
+    assert not (run.folder(tmp_path) / "weights.safetensors").exists()
+
+
+def test_a_signal_in_the_last_epoch_is_not_swallowed(tmp_path: Path) -> None:
+    """The run is done, so it finishes; but whoever started it still has to hear of Ctrl-C."""
+    with pytest.raises(KeyboardInterrupt):
+        train(RUN, Machine(runs=tmp_path), progress=Watched(RUN.epochs))
+    assert Summary.read(RUN.folder(tmp_path)).status == "finished"
+
+
 def test_a_devices_first_bad_step_is_remembered() -> None:
     """On an accelerator nothing waits for the loss; the step has to be right when it is asked for."""
     from equipoise.train.totals import NotFinite, Totals

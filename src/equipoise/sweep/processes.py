@@ -98,12 +98,12 @@ def _start(run: Run, machine: Machine, command: Sequence[str]) -> _Worker:
 def _outcome(worker: _Worker, told: str) -> Summary:
     """The summary that a worker wrote, or one that says how it died; ``told`` is why it was asked to stop."""
     code = worker.process.returncode
-    if code in _SAVED:
+    if told or code in _SAVED:
         with contextlib.suppress(StorageError):
             summary = Summary.read(worker.folder)
             if summary.hash == worker.run.hash and summary.status != "failed":
                 return dataclasses.replace(summary, cause=told or summary.cause) if summary.cause else summary
-    if told and code == -signal.SIGINT:
+    if told and code in (-signal.SIGINT, 128 + signal.SIGINT):
         return Summary(status="stopped", hash=worker.run.hash, cause=told, message="stopped before it began")
     log = worker.folder / "worker.log"
     if code < 0:

@@ -115,7 +115,7 @@ class Loop:
     def _close(self) -> str:
         """End an epoch: measure, step the schedule, select. Nothing changes when it is interrupted."""
         parts, run, epoch = self.parts, self.parts.run, len(self.history)
-        self._totals.check()
+        self._check()
         loss, accuracy = self._totals.means()
         row: dict[str, Any] = {
             "epoch": epoch + 1,
@@ -154,9 +154,7 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint; a bad state raises ``NotFinite`` instead, and the last good one is kept."""
-        self._totals.check()
-        if not all_finite(self.parts.parameters()):
-            raise NotFinite(f"the weights are not finite after step {self.step}; lower lr or set clip_norm")
+        self._check()
         parts = self.parts
         state.save(
             self.folder,
@@ -175,6 +173,12 @@ class Loop:
             },
         )
         self._saved = time.monotonic()
+
+    def _check(self) -> None:
+        """Raise ``NotFinite`` when a loss so far, or a weight now, is NaN or infinite (waits for the device)."""
+        self._totals.check()
+        if not all_finite(self.parts.parameters()):
+            raise NotFinite(f"the weights are not finite after step {self.step}; lower lr or set clip_norm")
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint; conditions that change the bits are noted."""

@@ -63,7 +63,10 @@ def train(run: Run, machine: Machine | None = None, *, progress: Progress | None
             if done is not None:
                 return done
             loop = Loop(parts, folder, machine, progress=progress, stopper=stopper)
-            return _drive(loop, run, machine, stopper)
+            summary = _drive(loop, run, machine, stopper)
+    if summary.status == "finished":
+        stopper.pass_on()
+    return summary
 
 
 def _prepare(run: Run, machine: Machine, folder: Path) -> Summary | None:

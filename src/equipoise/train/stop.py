@@ -35,6 +35,11 @@ class Stopper:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
+    def pass_on(self) -> None:
+        """Raise a signal that came too late to stop anything, now that its owner listens again."""
+        if self._signal:
+            signal.raise_signal(signal.Signals[self._signal])
+
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Listen to SIGINT and SIGTERM during the block, then give them back to whoever had them.

@@ -1,0 +1,82 @@
+"""Progress: a failure here hides a terminal left in disorder, or a log that does not say what happened."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from equipoise.errors import RunError
+from equipoise.sweep import progress as sweep_progress
+from equipoise.sweep.progress import duration
+from equipoise.train import Machine, Run, Summary, progress, train
+from reliability._sessions import stopped
+
+RUN = Run(epochs=3, train_limit=200)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lines_say_what_happened(tmp_path: Path) -> None:
+    said = io.StringIO()
+    summary = train(RUN, Machine(runs=tmp_path), progress=progress.Lines(said, every=0))
+    lines = said.getvalue().splitlines()
+    assert lines[0] == f"train/{RUN.hash}: bp on digits, seed 0, 3 epochs, 9 steps"
+    assert [line.split()[1] for line in lines[1:4]] == ["1/3", "2/3", "3/3"]
+    assert f"test {summary.metrics['test_accuracy']:.1%}" in lines[3]
+    assert lines[4].startswith("finished after")
+
+
+def test_lines_are_rare_but_the_last_epoch_is_always_there(tmp_path: Path) -> None:
+    said = io.StringIO()
+    train(RUN, Machine(runs=tmp_path), progress=progress.Lines(said, every=1000))
+    assert [line for line in said.getvalue().splitlines() if line.startswith("epoch 3/3")]
+    assert "epoch 2/3" not in said.getvalue()
+
+
+def test_a_resumed_and_a_failed_run_say_so(tmp_path: Path) -> None:
+    said = io.StringIO()
+    stopped(RUN, tmp_path, at=1)
+    train(RUN, Machine(runs=tmp_path), progress=progress.Lines(said))
+    assert "note: resumed at step" in said.getvalue()
+    bad = Run(model="reliability._nets:Explodes", epochs=3, batch_size=16, train_limit=400)
+    with pytest.raises(RunError):
+        train(bad, Machine(runs=tmp_path), progress=progress.Lines(said))
+    assert "failed after" in said.getvalue().splitlines()[-1]
+    assert "not finite at step 30" in said.getvalue().splitlines()[-1]
+
+
+def test_the_bar_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped(RUN, tmp_path, at=1)
+    train(RUN, Machine(runs=tmp_path), progress=progress.Bar())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "note: resumed at step" in said
+    assert "finished after" in said
+
+
+def test_a_terminal_gets_a_bar_and_a_file_gets_lines() -> None:
+    assert isinstance(progress.auto(Terminal()), progress.Bar)
+    assert isinstance(progress.auto(io.StringIO()), progress.Lines)
+    assert isinstance(sweep_progress.auto(Terminal()), sweep_progress.Bar)
+    assert isinstance(sweep_progress.auto(io.StringIO()), sweep_progress.Lines)
+
+
+def test_a_sweeps_bar_keeps_failures_on_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = sweep_progress.Bar()
+    bar.start(3, 1)
+    bar.done(Summary(status="failed", hash="abc", message="it [broke]"), 2, 30.0)
+    bar.done(Summary(status="finished", hash="def", seconds=2.0), 3, 0.0)
+    bar.finish()
+    said = capsys.readouterr().err
+    assert "abc failed: it [broke]" in said
+    assert "3/3" in said
+
+
+def test_missing_metrics_are_left_out() -> None:
+    assert progress.describe({"test_accuracy": 0.5, "angle": None}) == "test 50.0%"
+    assert progress.describe({}) == ""
+    assert [duration(seconds) for seconds in (3, 89, 120, 6000)] == ["3 s", "89 s", "2 min", "1.7 h"]
