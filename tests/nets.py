@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from equipoise import rules
+
 
 class Residual(nn.Module):
     """Convolutions with stride, groups and a functional call, one shared between two blocks; linear; a bare matrix."""
@@ -154,3 +156,21 @@ def autograd(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor | None]
     found = grads(model)
     model.zero_grad()
     return found
+
+
+EXACT = {"rtol": 1e-10, "atol": 1e-13}
+
+
+def same(found: dict[str, Tensor | None], wanted: dict[str, Tensor | None]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if value is None:
+            assert found[name] is None, name
+        else:
+            torch.testing.assert_close(found[name], value, **EXACT, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def symmetric(rule: rules.Rule) -> None:
+    """Make feedback the forward weights themselves."""
+    weights = {n.replace(".", "/"): p.detach().clone() for n, p in rule.model.named_parameters()}
+    rule.load_state_dict({name: weights[name] for name in rule.state_dict()})

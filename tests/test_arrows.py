@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "equipoise"
 
-GROUND = frozenset({"errors", "registry", "randomness", "contracts", "debugging", "_version"})
+GROUND = frozenset({"errors", "registry", "randomness", "contracts", "debugging", "user_code", "_version"})
 SIBLINGS = frozenset({"nn", "rules", "balance", "measure"})
 CORE = GROUND | {"functional"} | SIBLINGS
 MODELS = CORE | {"models"}

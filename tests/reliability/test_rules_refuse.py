@@ -152,7 +152,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     "model sizes": (lambda: eq.models.make("mlp:6-x-4"), r"does not read as mlp:784-300-10"),
     "model option": (lambda: eq.models.make("mlp:6-4,droput=1"), r"options are dropout=RATE"),
     "image sizes": (lambda: eq.models.make("conv:3x4x4-10"), r"images of 6x6 or more"),
-    "user model": (lambda: eq.models.make("nowhere.at_all:build"), r"cannot be imported"),
+    "user model": (lambda: eq.models.make("nowhere.at_all:build"), r"there is no module .nowhere"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from equipoise._version import __version__
 from equipoise.errors import EquipoiseError, unknown_name
@@ -20,6 +21,9 @@ COMMANDS = {
     "report": "the page, and the tables, of what has run",
     "fetch": "download a data set from the Hugging Face hub",
 }
+
+# A submodule is an attribute of its package, where one called ``list`` would hide the builtin.
+MODULES = {"list": "catalogue"}
 
 
 def _help() -> str:
@@ -40,6 +44,13 @@ def _plugins() -> None:
         point.load()
 
 
+def _import_from_here() -> None:
+    """Make the current folder importable, as ``python -m`` does: users name models in it."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
 def _dispatch(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         sys.stdout.write(_help())
@@ -50,8 +61,10 @@ def _dispatch(argv: Sequence[str]) -> int:
     command, *rest = argv
     if command not in COMMANDS:
         raise unknown_name("command", command, COMMANDS)
+    _import_from_here()
     _plugins()
-    return importlib.import_module(f"equipoise.cli.{command}").main(rest)
+    module = MODULES.get(command, command)
+    return importlib.import_module(f"equipoise.cli.{module}").main(rest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,8 +7,6 @@ integers from 0. With tuples the classes are numbered up to the largest label se
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,8 @@ from torch import Tensor
 
 from equipoise.data.files import reason
 from equipoise.data.types import Dataset, Split, check
-from equipoise.errors import EquipoiseError, InputError
+from equipoise.errors import InputError
+from equipoise.user_code import call
 
 __all__ = ["as_dataset", "from_path"]
 
@@ -26,31 +25,7 @@ _FORMS = "a Dataset or ((train images, train labels), (test images, test labels)
 
 def from_path(name: str) -> Dataset:
     """Call the function ``package.module:function`` without arguments and check what it returns."""
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute.isidentifier():
-        raise InputError(f"'{name}' names no function; write package.module:function")
-    try:
-        module = importlib.import_module(module_name)
-    except EquipoiseError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name and (module_name + ".").startswith(error.name + "."):
-            raise InputError(f"{name}: there is no module '{error.name}' on the Python path") from error
-        raise InputError(f"importing {module_name} failed: {reason(error)}") from error
-    except Exception as error:
-        raise InputError(f"importing {module_name} raised {type(error).__name__}: {reason(error)}") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        near = difflib.get_close_matches(attribute, dir(module), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise InputError(f"{module_name} has no function '{attribute}'{hint}")
-    try:
-        value = function()
-    except EquipoiseError:
-        raise
-    except Exception as error:
-        raise InputError(f"{name} raised {type(error).__name__}: {reason(error)}") from error
-    return as_dataset(value, name)
+    return as_dataset(call(name), name)
 
 
 def as_dataset(value: Any, name: str) -> Dataset:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,6 +10,7 @@ from torch import nn
 from equipoise.errors import InputError
 from equipoise.randomness import derive
 from equipoise.registry import Registry
+from equipoise.user_code import call
 
 __all__ = ["describe", "make", "names", "register", "registry"]
 
@@ -35,16 +33,8 @@ def describe(name: str) -> str:
 
 
 def _own(spec: str) -> nn.Module:
-    """What ``package.module:function`` returns; the current folder is importable, as for ``python -m``."""
-    module_name, _, function = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        build = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"model '{spec}' cannot be imported: {error}") from error
-    model = build()
+    """The model that the function ``package.module:function`` returns."""
+    model = call(spec)
     if not isinstance(model, nn.Module):
         raise InputError(f"model '{spec}' returned {type(model).__name__}, not a torch.nn.Module")
     return model
@@ -59,6 +49,6 @@ def make(spec: str, *, seed: int = 0) -> nn.Module:
     name, _, sizes = spec.partition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "model"))
-        if name in registry or "." not in name:
-            return registry[name](sizes)
-        return _own(spec)
+        if name not in registry and sizes.isidentifier():
+            return _own(spec)
+        return registry[name](sizes)

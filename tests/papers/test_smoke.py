@@ -1,0 +1,132 @@
+"""Every experiment's smoke preset, end to end through the command line: run, report, tables.
+
+A failure here means that a command of the README does not work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from equipoise import sweep
+from equipoise.cli import main
+from equipoise.papers import load_all, published
+from equipoise.report import csv_text
+from equipoise.train import experiments
+
+load_all()
+
+
+@pytest.fixture(scope="module")
+def smoked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for name in experiments:
+        assert main(["run", name, "--preset", "smoke", "--runs", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", list(experiments))
+def test_a_smoke_preset_trains_every_run(smoked: Path, name: str) -> None:
+    rows = sweep.collect(smoked, experiment=name)
+    wanted = experiments[name].preset("smoke").runs(0)
+    assert sorted(r["rule"] for r in rows) == sorted(r.rule for r in wanted)
+    best = {r["rule"]: r["test_accuracy"] for r in rows}
+    assert best["bp"] > 0.8
+    assert all(accuracy > 0.5 for accuracy in best.values())
+    assert all(r["preset"] == "smoke" for r in rows)
+
+
+def test_a_finished_run_is_not_run_again(smoked: Path) -> None:
+    files = {path: path.stat().st_mtime_ns for path in smoked.rglob("*") if path.is_file()}
+    assert main(["run", "feedback/mnist", "--preset", "smoke", "--runs", str(smoked)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_the_report_has_every_number_of_the_table(smoked: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["report", str(smoked), "--out", str(page), "--csv", str(tmp_path / "csv")]) == 0
+    text = page.read_text()
+    for name in experiments:
+        rows = sweep.read_csv(tmp_path / "csv" / f"{name}.csv")
+        assert rows
+        for row in rows:
+            assert str(row["hash"]) in text
+            assert f'data-value="{csv_text(row["test_accuracy"])}"' in text
+    assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert "Published against ours" not in text, "smoke runs are no reproduction"
+
+
+def test_presets_differ_only_in_what_makes_them_small() -> None:
+    for name in experiments:
+        presets = experiments[name].presets
+        assert list(presets) == ["smoke", "quick", "paper"]
+        hashes = {run.hash for preset in presets.values() for run in preset.runs(0)}
+        assert len(hashes) == sum(len(preset.runs(0)) for preset in presets.values())
+        for preset in presets.values():
+            for run in preset.runs(3):
+                assert run.experiment == name
+                assert run.version == experiments[name].version
+                assert run.seed == 3
+
+
+def test_published_numbers_name_runs_that_exist() -> None:
+    numbers = published()
+    assert numbers
+    for number in numbers:
+        runs = experiments[number.experiment].preset("paper").runs(0)
+        rows = [{**run.to_dict(), "preset": "paper"} for run in runs]
+        assert sum(number.matches(row) for row in rows) == 1, number.quantity
+
+
+def test_seeds_options_and_executor_reach_the_runs(tmp_path: Path) -> None:
+    command = [
+        "compare",
+        "--rules",
+        "bp,dfa",
+        "--model",
+        "mlp:64-20-10",
+        "--epochs",
+        "1",
+        "--seeds",
+        "2",
+        "--executor",
+        "processes",
+    ]
+    assert main([*command, "--rule-options", "dfa.hidden_scale=2", "--rates", "dfa=0.05", "--runs", str(tmp_path)]) == 0
+    rows = sweep.collect(tmp_path)
+    assert sorted((r["rule"], r["seed"]) for r in rows) == [("bp", 0), ("bp", 1), ("dfa", 0), ("dfa", 1)]
+    assert {(r["lr"], r.get("options.hidden_scale")) for r in rows if r["rule"] == "dfa"} == {(0.05, 2)}
+
+
+def test_a_model_and_data_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_for_cli.py").write_text(
+        "import torch\n"
+        "def model():\n    return torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))\n"
+        "def data():\n    x = torch.randn(90, 5)\n    y = x[:, :3].argmax(1)\n    return (x[:60], y[:60]), (x[60:], y[60:])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    command = [
+        "train",
+        "--model",
+        "mine_for_cli:model",
+        "--data",
+        "mine_for_cli:data",
+        "--rule",
+        "fa",
+        "--epochs",
+        "30",
+    ]
+    assert main([*command, "--alignment-batch", "0", "--batch-size", "10"]) == 0
+    (row,) = sweep.collect(tmp_path / "runs")
+    assert row["test_accuracy"] > 0.6
+
+
+def test_list_and_help_name_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    for word in ("bp", "dfa", "residual", "digits", "tiny-imagenet", "feedback/mnist", "cross_entropy", "processes"):
+        assert word in text
+    assert main([]) == 0
+    assert "demo" in capsys.readouterr().out
+    assert main(["--version"]) == 0
