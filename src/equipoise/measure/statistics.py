@@ -110,9 +110,7 @@ def bootstrap(
     share = ((resampled < value).mean() + (resampled <= value).mean()) / 2
     shift = norm.ppf(np.clip(share, 1 / resamples, 1 - 1 / resamples))
     keep = ~np.eye(n, dtype=bool)
-    jackknife = np.asarray(
-        statistic(np.broadcast_to(x, (n, n))[keep].reshape(n, n - 1), axis=-1), dtype=np.float64
-    )
+    jackknife = np.asarray(statistic(np.broadcast_to(x, (n, n))[keep].reshape(n, n - 1), axis=-1), dtype=np.float64)
     d = jackknife.mean() - jackknife
     spread = float((d**2).sum())
     acceleration = float((d**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
@@ -231,9 +229,7 @@ def _finite(name: str, values: Values) -> np.ndarray:
     x = _vector(name, values)
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x)).sum())
-        raise InputError(
-            f"'{name}' has {bad} of {len(x)} values that are not finite; leave those runs out first"
-        )
+        raise InputError(f"'{name}' has {bad} of {len(x)} values that are not finite; leave those runs out first")
     return x
 
 
