@@ -37,6 +37,11 @@ ABOUT = (
     "network, where overheads weigh most."
 )
 
+SECTIONS = {
+    "demo/dense": f"Two hidden layers, {SEEDS} seeds. Layers are numbered as in the `nn.Sequential`; the last is the readout.",
+    "demo/residual": "A residual convolutional network with batch norm, one seed. Two blocks share one convolution.",
+}
+
 
 class Watch(Quiet):
     """Calls back after every epoch, so that the live table can follow."""
@@ -179,7 +184,7 @@ def main(argv: Sequence[str]) -> int:
     rows, histories = sweep.collect(folder), sweep.histories(folder)
     table = _summary_table(names, rows, costs)
     show_table(table)
-    page = page_of("Equipoise: the demo", rows, histories, first=[_opening(table)])
+    page = page_of("Equipoise: the demo", rows, histories, first=[_opening(table)], about=SECTIONS)
     target = report.write(Path(folder) / "report.html", page)
     sys.stdout.write(f"page: {target}   ({time.perf_counter() - begun:.0f} s)\n")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from equipoise import plots, report
@@ -57,6 +58,7 @@ def _svg(draw: Any, series: Mapping[str, plots.Series], title: str, **options: A
 
 def _figures(rows: Sequence[Row], histories: Histories) -> list[report.Figure]:
     variants = _variants(rows)
+    order = tuple(variants)
     curves = {
         name: report.curve([histories[str(r["hash"])] for r in members if str(r["hash"]) in histories], "test_accuracy")
         for name, members in variants.items()
@@ -65,24 +67,32 @@ def _figures(rows: Sequence[Row], histories: Histories) -> list[report.Figure]:
     if any(len(c.x) > 1 for c in curves.values()):
         drawn = {name: c for name, c in curves.items() if len(c.x)}
         figures.append(
-            _svg(plots.learning_curves, drawn, "Test accuracy after each epoch", ylabel="test accuracy", percent=True)
+            _svg(
+                plots.learning_curves,
+                drawn,
+                "Test accuracy after each epoch",
+                ylabel="test accuracy",
+                percent=True,
+                order=order,
+            )
         )
     layers = {name: report.layers(members) for name, members in variants.items()}
     layers = {name: s for name, s in layers.items() if len(s.x) and max(s.mean) > 0.01}
     if layers:
-        figures.append(_svg(plots.angles, layers, "Angle between each layer's update and backprop's, after training"))
-    seconds = {n: report.series({"": [float(r["seconds"]) for r in m]}) for n, m in variants.items()}
-    figures.append(_svg(plots.bars, seconds, "Seconds of training for a run", ylabel="seconds"))
+        title = "Angle between each layer's update and backprop's, after training"
+        figures.append(_svg(plots.angles, layers, title, order=order))
+    seconds = {n: plots.Series([""], [fmean(float(r["seconds"]) for r in m)]) for n, m in variants.items()}
+    figures.append(_svg(plots.bars, seconds, "Seconds of training for a run, mean", ylabel="seconds", order=order))
     return figures
 
 
-def experiment_section(name: str, rows: Sequence[Row], histories: Histories) -> report.Section:
+def experiment_section(name: str, rows: Sequence[Row], histories: Histories, about: str = "") -> report.Section:
     """One experiment's section: published against ours, groups over seeds, curves, angles, time, every run."""
     known = experiments[name] if name in experiments else None  # noqa: SIM401 (a Registry has no get)
-    text = f"Source: {known.source}." if known else "Runs of your own."
+    text = about or (f"Source: {known.source}." if known else "Runs of your own.")
     notes = sorted({str(r["note"]) for r in rows if r.get("note")})
     tables = [
-        report.group_table(report.group(rows, "test_accuracy"), caption="Test accuracy, mean and interval over seeds")
+        report.group_table(report.group(rows, "test_accuracy"), caption="Test accuracy, mean and interval over seeds.")
     ]
     compared = comparisons(rows, published())
     if compared:
@@ -92,11 +102,21 @@ def experiment_section(name: str, rows: Sequence[Row], histories: Histories) -> 
     return report.Section(title, "\n\n".join([text, *notes]), tables=tables, figures=_figures(rows, histories))
 
 
-def page_of(title: str, rows: Sequence[Row], histories: Histories, *, first: Sequence[report.Section] = ()) -> str:
-    """The whole page; ``InputError`` where there is nothing to show."""
+def page_of(
+    title: str,
+    rows: Sequence[Row],
+    histories: Histories,
+    *,
+    first: Sequence[report.Section] = (),
+    about: Mapping[str, str] | None = None,
+) -> str:
+    """The whole page, ``about`` holding texts by experiment; ``InputError`` where there is nothing to show."""
     if not rows:
         raise InputError("there is no finished run to report on; run something first, for example `equipoise demo`")
     names = sorted({str(r["experiment"]) for r in rows})
-    sections = [experiment_section(n, [r for r in rows if r["experiment"] == n], histories) for n in names]
+    texts = about or {}
+    sections = [
+        experiment_section(n, [r for r in rows if r["experiment"] == n], histories, texts.get(n, "")) for n in names
+    ]
     count = f"Finished runs: {len(rows)}. Experiments: {len(names)}."
     return report.page(title, [*first, *sections], subtitle=count, footer="Written by `equipoise report`.")

@@ -1,0 +1,170 @@
+"""docs/architecture.md's table, from outside the package: a dummy of each part is added and used.
+
+A failure here means that adding a part takes more than the one line that the table promises.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import equipoise as eq
+from equipoise import data, models, rules, sweep
+from equipoise.cli import main
+from equipoise.data import Dataset, Split
+from equipoise.functional import Loss, NonNegative, draw, laws, losses
+from equipoise.papers import SideBySide
+from equipoise.registry import Registry
+from equipoise.rules import Credit, Rule
+from equipoise.sweep import executors
+from equipoise.train import Experiment, Run, Summary, experiments, train
+from nets import mlp
+
+
+@pytest.fixture
+def enter() -> Iterator[Callable[[Registry, str, object], None]]:
+    """Register a part for the time of one test."""
+    entered: list[tuple[Registry, str]] = []
+
+    def register(registry: Registry, name: str, part: object) -> None:
+        registry.register(name)(part)
+        entered.append((registry, name))
+
+    yield register
+    for registry, name in entered:
+        registry.remove(name)
+
+
+class Halved(Rule):
+    """Half of backpropagation."""
+
+    def credit(self, x: Tensor, y: Tensor, tensors: object, feedback: object, noise: object) -> Credit:
+        output = self.forward_pass(x, tensors, noise=noise)
+        loss = self.loss.value(output, y)
+        return Credit(loss, output, [(loss, torch.full_like(loss, 0.5))])
+
+
+class Cell(nn.Module):
+    """A circuit with every contract: a constraint, a rate, projections, a local objective."""
+
+    projections = ("weight",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(6, 64) / 50)
+        self.inner = nn.Parameter(torch.rand(6, 6))
+        self.constraints = {"weight": NonNegative()}
+        self.rate_factors = {"inner": 0.25}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh((x.flatten(1) @ self.weight.t()) @ self.inner)
+
+    def local_loss(self, input: Tensor) -> Tensor:
+        return self.inner.square().mean()
+
+
+def blobs(folder: Path | None = None) -> Dataset:
+    images = torch.randint(0, 256, (60, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    labels = torch.arange(60) % 4
+    images[torch.arange(60), 0, labels, labels] = 255
+    return Dataset("blobs", Split(images[:40], labels[:40]), Split(images[40:], labels[40:]), tuple("abcd"))
+
+
+def circuit_model(sizes: str) -> nn.Module:
+    return nn.Sequential(Cell(), nn.Linear(6, 4))
+
+
+def once(runs: list[Run], machine: object, workers: int) -> Iterator[Summary]:
+    """Only the first run."""
+    yield train(runs[0], machine)
+
+
+def test_a_rule_a_model_a_data_set_and_a_loss_from_outside_train_on_the_command_line(
+    enter: Callable, tmp_path: Path
+) -> None:
+    enter(rules.registry, "halved", Halved)
+    enter(models.registry, "cell", circuit_model)
+    data.register("blobs")(blobs)
+    enter(
+        losses,
+        "twice",
+        Loss("twice", lambda o, y: 2 * losses["mse"].value(o, y), lambda o, y: 2 * losses["mse"].error(o, y)),
+    )
+    try:
+        command = [
+            "train",
+            "--rule",
+            "halved",
+            "--model",
+            "cell",
+            "--data",
+            "blobs",
+            "--loss",
+            "twice",
+            "--epochs",
+            "2",
+        ]
+        assert main([*command, "--alignment-batch", "4", "--runs", str(tmp_path)]) == 0
+    finally:
+        data.loaders.remove("blobs")
+    (row,) = sweep.collect(tmp_path)
+    assert row["angle"] == pytest.approx(0, abs=1e-3)
+    weights = next(tmp_path.rglob("weights.safetensors"))
+    assert (eq.train.read_weights(weights)["0.weight"] >= 0).all()
+
+
+def test_a_law_from_outside_is_an_option_of_the_rules(enter: Callable) -> None:
+    enter(laws, "ones", lambda shape, n, generator: torch.ones(tuple(shape), dtype=torch.float64))
+    rule = rules.make("dfa", mlp(6, 5, 4), example=torch.randn(2, 6), law="ones", scale=0.5)
+    assert all((b == 0.5).all() for b in rule.feedback().values())
+    assert (draw((2, 2), law="ones", fan_in=2, generator=torch.Generator()) == 1).all()
+
+
+def test_a_circuit_from_outside_keeps_its_contracts_under_any_optimiser() -> None:
+    x, y = torch.rand(8, 64), torch.arange(8) % 4
+    for kind in (torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop):
+        torch.manual_seed(0)
+        model = circuit_model("")
+        optimizer = kind(eq.nn.param_groups(model, 0.5))
+        assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.125]
+        handle = eq.nn.enforce(optimizer, model)
+        rule = rules.make("fa", model, example=x)
+        assert set(rule.feedback()) == {"0.weight", "1.weight"}
+        for _ in range(5):
+            optimizer.zero_grad()
+            assert set(rule.backward(x, y).local) == {"0"}
+            optimizer.step()
+            assert (model[0].weight >= 0).all()
+        assert (model[0].weight == 0).any()
+        handle.remove()
+
+
+def test_an_experiment_and_an_executor_from_outside_run(enter: Callable, tmp_path: Path) -> None:
+    run = Run(experiment="mine/first", epochs=1, train_limit=64, test_limit=32)
+    study = SideBySide(run, rules=("bp", "fa"))
+    presets = {"smoke": study, "paper": dataclasses.replace(study, rules=("bp",))}
+    enter(experiments, "mine/first", Experiment("mine/first", 2, "Mine", "nowhere", presets))
+    enter(executors, "once", once)
+    assert main(["run", "mine/first", "--preset", "smoke", "--epochs", "2", "--runs", str(tmp_path)]) == 0
+    rows = sweep.collect(tmp_path, experiment="mine/first")
+    assert {(r["rule"], r["epochs"], r["version"], r["preset"]) for r in rows} == {
+        ("bp", 2, 2, "smoke"),
+        ("fa", 2, 2, "smoke"),
+    }
+    other = tmp_path / "other"
+    main(["run", "mine/first", "--preset", "smoke", "--executor", "once", "--runs", str(other)])
+    assert [r["rule"] for r in sweep.collect(other)] == ["bp"]
+
+
+def test_every_file_that_the_table_names_exists(root: Path) -> None:
+    text = (root / "docs" / "architecture.md").read_text()
+    table = text[text.index("| what |") : text.index("Everything in this table")]
+    named = set(re.findall(r"`([\w/]+\.py)`", table)) - {"rules/<family>.py"}
+    assert len(named) >= 6
+    assert [name for name in named if not (root / "src" / "equipoise" / name).exists()] == []
