@@ -38,7 +38,7 @@ ABOUT = (
 )
 
 SECTIONS = {
-    "demo/dense": f"Two hidden layers, {SEEDS} seeds. Layers are numbered as in the `nn.Sequential`; the last is the readout.",
+    "demo/dense": f"Two hidden layers, {SEEDS} seeds. Layers are numbered as in the module; the last is the readout.",
     "demo/residual": "A residual convolutional network with batch norm, one seed. Two blocks share one convolution.",
 }
 
