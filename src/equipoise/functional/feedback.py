@@ -11,6 +11,7 @@ behind them may change y in place.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -94,6 +95,11 @@ class _FeedbackConvolution(torch.autograd.Function):
             dw = dw.to(weight.dtype) if needs_w else None
             db = db.to(weight.dtype) if needs_b else None
         return dx, dw, db, None, None, None, None, None, None, None
+
+
+# ``Function.apply`` reads these signatures at every call; working them out would cost more than a small layer.
+for _function in (_FeedbackLinear, _FeedbackConvolution):
+    _function.forward.__signature__ = inspect.signature(_function.forward)  # type: ignore[attr-defined]
 
 
 @torch.compiler.allow_in_graph

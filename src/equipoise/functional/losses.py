@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -78,5 +78,5 @@ def as_loss(loss: Any) -> Loss:
     if isinstance(loss, str):
         return losses[loss]
     if callable(loss):
-        return Loss(getattr(loss, "__name__", "custom"), loss, torch.func.grad(loss))
+        return Loss(getattr(loss, "__name__", "custom"), cast(Function, loss), torch.func.grad(loss))
     raise InputError(f"loss must be a name, a Loss or a function of (output, y), not {type(loss).__name__}")

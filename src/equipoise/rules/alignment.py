@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from equipoise.contracts import Site
 from equipoise.rules.base import Credit, Options, Rule
 from equipoise.rules.make import registry
 from equipoise.rules.survey import Survey
@@ -63,18 +63,18 @@ class FeedbackAlignment(Rule):
         for module, kind, _, name in self.slots.places:
             if kind == "_parameters":
                 owners.setdefault(name, []).append(module)
-        inner = self.inner()
         return [
             name
             for name, parameter in self.slots.parameters().items()
             if parameter.ndim >= 2
-            and name not in inner
+            and name not in self.inner
             and not all(isinstance(owner, _EXACT_OWNERS) for owner in owners[name])
         ]
 
+    @cached_property
     def inner(self) -> frozenset[str]:
         """Circuits' parameters that are no projection between layers; none with ``inside="random"``."""
-        return frozenset() if self.options.inside == "random" else inner_parameters(self)
+        return frozenset() if self.options.inside == "random" else super().inner
 
     def prepare(self, found: Survey) -> None:
         """Nothing more to draw: every B has its weight's shape."""
@@ -90,12 +90,3 @@ class FeedbackAlignment(Rule):
         output = self.forward_pass(x, tensors, feedback=feedback, noise=noise)
         loss = self.loss.value(output, y)
         return Credit(loss, output, [(loss, None)])
-
-
-def inner_parameters(rule: Rule) -> frozenset[str]:
-    """Parameters of modules with the contract ``Site`` that are not among their projections."""
-    return frozenset(
-        name
-        for module, kind, attribute, name in rule.slots.places
-        if kind == "_parameters" and isinstance(module, Site) and attribute not in module.projections
-    )

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from equipoise.contracts import Site
 from equipoise.debugging import debugging
 from equipoise.errors import InputError
 from equipoise.functional.draws import draw
@@ -158,7 +160,7 @@ class Rule(nn.Module):
             tensors = {**rest, **trained, **{n: t.clone() for n, t in buffers.items()}}
             with self.slots.filled(tensors):
                 credit, local = self._run(x, y, tensors, fed, given)
-                after = self.slots.present()
+                after = self.slots.buffers()
             total = sum((h if d is None else (h * d).sum() for h, d in credit.roots), start=credit.loss.new_zeros(()))
             return total, (self._step(credit, local), {n: t.detach() for n, t in after.items()})
 
@@ -167,8 +169,8 @@ class Rule(nn.Module):
 
     def feedback(self) -> dict[str, Tensor]:
         """This rule's feedback by the name of what it stands for (a parameter or a site)."""
-        own = [*self.named_buffers(), *self.named_parameters()]
-        return {name.replace("/", "."): tensor for name, tensor in own}
+        own = {**self._buffers, **self._parameters}
+        return {name.replace("/", "."): tensor for name, tensor in own.items() if tensor is not None}
 
     def feedback_parameters(self) -> list[nn.Parameter]:
         """Learned feedback, for an optimiser group of its own; empty for fixed feedback."""
@@ -188,7 +190,7 @@ class Rule(nn.Module):
     def look(self, x: Tensor) -> Survey:
         """Survey the model on ``x``, draw feedback, and refuse what cannot be trained (``InputError``)."""
         tensors = self.slots.copies()
-        keys = entries(tensors, {n: tensors[n] for n in self.fed()}, self.inner())
+        keys = entries(tensors, {n: tensors[n] for n in self.fed()}, self.inner)
         found = survey(self.slots, keys, tensors, x, strict=self.strict)
         self.prepare(found)
         self.survey = found
@@ -198,9 +200,14 @@ class Rule(nn.Module):
         """Names of the parameters that have feedback of their own."""
         return []
 
+    @cached_property
     def inner(self) -> frozenset[str]:
-        """Names of the parameters inside circuits, whose inputs are no sites."""
-        return frozenset()
+        """Names of the parameters inside circuits (contract ``Site``), which the rule leaves exact."""
+        return frozenset(
+            name
+            for module, kind, attribute, name in self.slots.places
+            if kind == "_parameters" and isinstance(module, Site) and attribute not in module.projections
+        )
 
     def keep(self, name: str, shape: Sequence[int], *, law: str, fan_in: int, scale: float) -> None:
         """Draw the fixed feedback ``name`` as a buffer, unless a state dict brought it already."""
@@ -228,7 +235,7 @@ class Rule(nn.Module):
         """The model's output for ``x``, under a tape where there is something for it to do."""
         if not feedback and cuts is None and not noise:
             return self.slots.entrance(x)
-        keys = entries(tensors, feedback or {}, self.inner())
+        keys = entries(tensors, feedback or {}, self.inner)
         with Tape(keys, cuts=cuts, heard=heard, noise=noise):
             return self.slots.entrance(x)
 

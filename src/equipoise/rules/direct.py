@@ -11,7 +11,6 @@ from torch import Tensor
 
 from equipoise.errors import InputError
 from equipoise.functional.feedback import project_error
-from equipoise.rules.alignment import inner_parameters
 from equipoise.rules.base import Credit, Options, Rule
 from equipoise.rules.make import registry
 from equipoise.rules.survey import Survey
@@ -21,10 +20,6 @@ __all__ = ["DirectFeedback", "DirectOptions", "Shallow"]
 
 class Sited(Rule):
     """A rule that cuts the graph at sites: the inputs of weighted operations that depend on earlier weights."""
-
-    def inner(self) -> frozenset[str]:
-        """A circuit is one site: its inner pathways are not cut."""
-        return inner_parameters(self)
 
     def site_names(self, found: Survey) -> list[str]:
         """One name per hidden site, in the order of the forward pass; a weight used again gets #2, #3."""

@@ -66,11 +66,11 @@ class Slots:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The model's parameters as they are now, by first name."""
-        return dict(self.model.named_parameters())
+        return {name: module._parameters[a] for module, kind, a, name in self.places if kind == "_parameters"}  # type: ignore[misc]
 
     def buffers(self) -> dict[str, Tensor]:
-        """The model's buffers as they are now, by first name."""
-        return dict(self.model.named_buffers())
+        """The model's buffers as they are now (within ``filled`` the given ones), by first name."""
+        return {name: module._buffers[a] for module, kind, a, name in self.places if kind == "_buffers"}  # type: ignore[misc]
 
     def copies(self) -> dict[str, Tensor]:
         """Copies of all tensors by first name, every parameter requiring a gradient, for a trial run."""
@@ -93,10 +93,6 @@ class Slots:
         finally:
             for (module, kind, attribute, _), tensor in zip(self.places, before, strict=True):
                 getattr(module, kind)[attribute] = tensor
-
-    def present(self) -> dict[str, Tensor]:
-        """The buffers that the model holds at this moment, within ``filled`` the changed ones."""
-        return {name: getattr(m, kind)[a] for m, kind, a, name in self.places if kind == "_buffers"}
 
     @contextmanager
     def listening(self) -> Iterator[list[Listener]]:
