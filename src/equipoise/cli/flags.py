@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, make_dataclass
-from typing import Any, TypeVar, get_origin
+from functools import partial
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from equipoise.errors import InputError
 from equipoise.train import Machine, parse_duration
@@ -90,6 +93,31 @@ def _constructors() -> Any:
     return registry
 
 
+def _plain(instance: Any) -> Any:
+    """``instance`` as a dataclass that checks nothing, so that the parser never words our errors."""
+    hints = get_type_hints(type(instance))
+    fields = []
+    for item in dataclasses.fields(instance):
+        value = getattr(instance, item.name)
+        if dataclasses.is_dataclass(value):
+            value = _plain(value)
+            fields.append((item.name, type(value), field(default=value)))
+        else:
+            fields.append((item.name, hints[item.name], field(default_factory=partial(copy, value))))
+    kind = make_dataclass(type(instance).__name__, fields, frozen=True, eq=False)
+    kind.__doc__ = type(instance).__doc__
+    return kind()
+
+
+def _checked(plain: Any, like: Any) -> Any:
+    """The values of ``plain`` in the dataclass of ``like``, which checks them."""
+    values = {item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(value):
+            values[name] = _checked(value, getattr(like, name))
+    return type(like)(**values)
+
+
 def parse(what: Given, argv: Sequence[str], *, command: str, description: str) -> tuple[Given, Where]:
     """``what`` (a dataclass instance: the defaults) with the flags in ``argv`` applied, and the ``Where`` flags.
 
@@ -97,7 +125,10 @@ def parse(what: Given, argv: Sequence[str], *, command: str, description: str) -
     """
     import tyro
 
-    job = make_dataclass("Job", [("what", type(what), field(default=what)), ("where", Where, field(default=Where()))])
+    plain = _plain(what)
+    job = make_dataclass(
+        "Job", [("settings", type(plain), field(default=plain)), ("machine", Where, field(default=Where()))]
+    )
     with _constructors():
         given: Any = tyro.cli(
             job,
@@ -106,4 +137,4 @@ def parse(what: Given, argv: Sequence[str], *, command: str, description: str) -
             description=description,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
         )
-    return given.what, given.where
+    return _checked(given.settings, what), given.machine

@@ -27,7 +27,7 @@ def _take(words: list[str], flag: str, default: str) -> str:
     """Take ``flag VALUE`` or ``flag=VALUE`` out of ``words``."""
     for k, word in enumerate(words):
         if word == flag:
-            if k + 1 == len(words):
+            if k + 1 == len(words) or words[k + 1].startswith("--"):
                 raise InputError(f"{flag} needs a value")
             del words[k]
             return words.pop(k)
@@ -47,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
     load_all()
     experiment = experiments[words.pop(0)]
     preset = _take(words, "--preset", "quick" if "quick" in experiment.presets else next(iter(experiment.presets)))
-    first = int(_take(words, "--seed", "0"))
+    seed = _take(words, "--seed", "0")
+    if not seed.isdigit():
+        raise InputError(f"--seed takes a whole number, not '{seed}'")
     study, where = parse(
         experiment.preset(preset),
         words,
@@ -58,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     )
     runs = [
         dataclasses.replace(run, preset=preset, version=experiment.version)
-        for seed in seeds_of(first, where)
+        for seed in seeds_of(int(seed), where)
         for run in study.runs(seed)
     ]
     return execute_and_show(runs, where)
