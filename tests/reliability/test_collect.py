@@ -20,8 +20,10 @@ RUN = Run(epochs=2, train_limit=200, rule="fa", options={"local_weight": 0.5}, a
 
 
 def test_a_row_holds_the_spec_the_conditions_and_the_selected_metrics(tmp_path: Path) -> None:
-    run = Run.from_json(RUN.to_dict() | {"select": "validation", "experiment": "paper/table"})
+    ruin = {"scheduler": "exponential", "scheduler_options": {"gamma": 8.0}, "epochs": 5, "train_limit": 300}
+    run = Run.from_json(RUN.to_dict() | {"select": "validation", "experiment": "paper/table"} | ruin)
     summary = train(run, Machine(runs=tmp_path))
+    assert summary.selected["test_accuracy"] != summary.metrics["test_accuracy"]
     (row,) = sweep.collect(tmp_path)
     assert (row["experiment"], row["rule"], row["options.local_weight"]) == ("paper/table", "fa", 0.5)
     assert (row["hash"], row["threads"], row["commit"]) == (run.hash, 1, summary.commit)

@@ -86,10 +86,13 @@ def test_a_damaged_folder_fails_alone(tmp_path: Path) -> None:
 
 
 def when_training(folders: Sequence[Path], act: Any) -> threading.Thread:
-    """Call ``act`` once every folder holds an epoch's metrics."""
+    """Call ``act`` once every folder holds an epoch's metrics, or far too late, so that no test hangs."""
 
     def watch() -> None:
-        while not all((path := folder / "metrics.jsonl").exists() and path.stat().st_size for folder in folders):
+        end = time.monotonic() + 120
+        while time.monotonic() < end and not all(
+            (path := folder / "metrics.jsonl").exists() and path.stat().st_size for folder in folders
+        ):
             time.sleep(0.01)
         act()
 

@@ -43,6 +43,7 @@ def killed_until_finished(launcher: Launcher, run: Run, runs: Path, *, kills: in
         before = mark(folder)
         pid = launcher.start(run, runs, *flags)
         while mark(folder) == before:
+            os.kill(pid, 0)
             time.sleep(0.005)
         time.sleep(clock.uniform(0.0, longest))
         os.kill(pid, signal.SIGKILL)

@@ -60,13 +60,12 @@ def execute(
         raise InputError(f"'workers' is {workers}; it must be at least 1")
     results: dict[str, Summary] = {}
     waiting: dict[str, Run] = {}
-    for run in runs:
-        if run.hash not in results and run.hash not in waiting:
-            summary = _known(run, machine)
-            if summary is None:
-                waiting[run.hash] = run
-            else:
-                results[run.hash] = summary
+    for name, run in {run.hash: run for run in runs}.items():
+        summary = _known(run, machine)
+        if summary is None:
+            waiting[name] = run
+        else:
+            results[name] = summary
     total, before = len(results) + len(waiting), len(results)
     began = time.monotonic()
     progress.start(total, sum(summary.status == "finished" for summary in results.values()))

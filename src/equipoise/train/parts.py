@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from equipoise import data, models, rules
 from equipoise.errors import EquipoiseError, InputError
 from equipoise.functional.losses import as_loss
-from equipoise.nn import enforce, param_groups
+from equipoise.nn import constraints_of, enforce, param_groups
 from equipoise.randomness import generator
 from equipoise.train import optimisers
 from equipoise.train.machine import Machine
@@ -78,7 +78,8 @@ def build(run: Run, machine: Machine) -> Parts:
         raise InputError(f"the model '{run.model}' has no trainable parameters")
     optimizer = optimisers.build_optimizer(run.optimizer, groups, lr=run.lr, options=run.optimizer_options)
     scheduler = optimisers.build_scheduler(run.scheduler, optimizer, epochs=run.epochs, options=run.scheduler_options)
-    enforce(optimizer, model)
+    if constraints_of(model):
+        enforce(optimizer, model)
     return Parts(run, device, train, validation, test, model, rule, loss.value, optimizer, scheduler)
 
 

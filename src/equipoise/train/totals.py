@@ -25,15 +25,17 @@ class Totals:
     """
 
     def __init__(self, device: torch.device) -> None:
-        # MPS has no float64.
-        self._sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+        self._loss = torch.zeros((), dtype=wide, device=device)
+        self._right = torch.zeros((), dtype=wide, device=device)
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self._immediate = device.type == "cpu"
         self.count = 0
 
     def reset(self) -> None:
         """Start the next epoch."""
-        self._sums.zero_()
+        self._loss.zero_()
+        self._right.zero_()
         self.count = 0
 
     def add(self, loss: Tensor, output: Tensor, y: Tensor, *, step: int) -> None:
@@ -48,8 +50,8 @@ class Totals:
 
     def include(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
         """Add one batch without watching its loss."""
-        self._sums[0] += loss * len(y)
-        self._sums[1] += (output.argmax(1) == y).sum()
+        self._loss.add_(loss, alpha=len(y))
+        self._right.add_((output.argmax(1) == y).sum())
         self.count += len(y)
 
     def check(self) -> None:
@@ -62,16 +64,16 @@ class Totals:
         """Mean loss and accuracy so far (waits for the device); NaN before the first batch."""
         if self.count == 0:
             return math.nan, math.nan
-        loss, right = (self._sums / self.count).tolist()
-        return loss, right
+        return self._loss.item() / self.count, self._right.item() / self.count
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"sums": self._sums.cpu(), "count": self.count}
+        return {"loss": self._loss.item(), "right": self._right.item(), "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self._sums.copy_(state["sums"])
+        self._loss.fill_(state["loss"])
+        self._right.fill_(state["right"])
         self.count = int(state["count"])
 
 
