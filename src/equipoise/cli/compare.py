@@ -16,7 +16,12 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Comparison(SideBySide):
-    """Several rules on one model."""
+    """Several rules on one model.
+
+    Args:
+        rules: their names, as bp,fa,dfa
+        run: what they share
+    """
 
     rules: tuple[str, ...] = ("bp", "fa", "dfa", "shallow")
     run: Run = dataclasses.field(default_factory=lambda: Run(experiment="compare", alignment_batch=256))

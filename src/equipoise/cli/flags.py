@@ -22,9 +22,17 @@ Given = TypeVar("Given")
 class Where:
     """Where, how often and for how long.
 
-    runs: the folder of all runs. seeds: how many seeds, from --seed upwards. executor: local or processes (as many
-    workers as cores, one thread each). time_limit: stop with a checkpoint after, say, 8m. force: train finished runs
-    anew.
+    Args:
+        runs: the folder of all runs
+        seeds: how many seeds, from --seed upwards
+        executor: local, or processes (one thread each)
+        workers: processes at a time; all cores if not given
+        device: a torch device
+        threads: torch's threads
+        data_dir: the folder of the data sets; EQUIPOISE_DATA if not given
+        time_limit: stop with a checkpoint after, say, 8m
+        checkpoint_every: time between checkpoints
+        force: train finished runs anew
     """
 
     runs: str = "runs"

@@ -20,8 +20,11 @@ __all__ = ["main"]
 class Flags:
     """What to report on, and where to write.
 
-    runs: the folder of runs. out: the page (RUNS/report.html if not given). csv: a folder for one CSV per experiment.
-    experiment: report on this one alone.
+    Args:
+        runs: the folder of runs
+        out: the page; RUNS/report.html if not given
+        csv: a folder for one CSV per experiment
+        experiment: report on this one alone
     """
 
     runs: str = "runs"

@@ -16,8 +16,11 @@ __all__ = ["SideBySide"]
 class SideBySide:
     """Rules side by side: the same network, data, seed and schedule for each.
 
-    run: what they share. rules: their names. rates: learning rates by rule, where they differ from ``lr``.
-    rule_options: options by rule, as ``dfa.hidden_scale=100``.
+    Args:
+        run: what they share
+        rules: their names
+        rates: learning rates by rule, where they differ from --lr
+        rule_options: options by rule, as dfa.hidden_scale=100
     """
 
     run: Run = field(default_factory=Run)

@@ -26,6 +26,7 @@ _CONDITIONS = (
     "torch",
     "equipoise",
     "commit",
+    "note",
 )
 # Of the selected epoch's metrics these are the run's own or in the row already.
 _NOT_METRICS = ("epoch", "step", "lr", "seconds")

@@ -212,6 +212,7 @@ class Loop:
             "device": str(self.parts.device),
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
+            "note": self.parts.note,
         }
 
 

@@ -37,6 +37,7 @@ class Parts:
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    note: str
 
     def batch(self, split: data.Split, index: Tensor) -> tuple[Tensor, Tensor]:
         """The samples in ``index`` on the device, in the run's precision."""
@@ -60,14 +61,15 @@ def build(run: Run, machine: Machine) -> Parts:
     """
     device = _device(machine.device)
     loss = as_loss(run.loss)
-    train, validation, test, classes = _splits(run, machine)
+    dataset = data.load(run.data, folder=machine.data_dir)
+    train, validation, test = _splits(run, dataset)
     train, test = train.to(device), test.to(device)
     validation = validation.to(device) if validation is not None else None
 
     model = models.make(run.model, seed=run.seed).to(device, _DTYPES[run.precision])
     images, _ = train.batch(torch.arange(min(2, len(train)), device=train.labels.device))
     example = images.to(device, _DTYPES[run.precision])
-    _check_fit(run, model, example, classes)
+    _check_fit(run, model, example, len(dataset.classes))
     rule = rules.make(run.rule, model, example=example, loss=run.loss, seed=run.seed, **run.options)
 
     groups = param_groups(model, run.lr)
@@ -80,7 +82,7 @@ def build(run: Run, machine: Machine) -> Parts:
     scheduler = optimisers.build_scheduler(run.scheduler, optimizer, epochs=run.epochs, options=run.scheduler_options)
     if constraints_of(model):
         enforce(optimizer, model)
-    return Parts(run, device, train, validation, test, model, rule, loss.value, optimizer, scheduler)
+    return Parts(run, device, train, validation, test, model, rule, loss.value, optimizer, scheduler, dataset.note)
 
 
 def _device(name: str) -> torch.device:
@@ -96,9 +98,8 @@ def _accelerator() -> str:
     return " and cuda" if torch.cuda.is_available() else " and mps" if torch.backends.mps.is_available() else ""
 
 
-def _splits(run: Run, machine: Machine) -> tuple[data.Split, data.Split | None, data.Split, int]:
-    """Training, validation (or None) and test split, cut to the run's limits, and the number of classes."""
-    dataset = data.load(run.data, folder=machine.data_dir)
+def _splits(run: Run, dataset: data.Dataset) -> tuple[data.Split, data.Split | None, data.Split]:
+    """Training, validation (or None) and test split, cut to the run's limits."""
     for name, split in (("training", dataset.train), ("test", dataset.test)):
         try:
             data.check(split, dataset.classes)
@@ -108,9 +109,9 @@ def _splits(run: Run, machine: Machine) -> tuple[data.Split, data.Split | None, 
     # One choice for all seeds: they are compared on the same test samples.
     test = _limited(dataset.test, run.test_limit, 0)
     if run.validation == 0:
-        return train, None, test, len(dataset.classes)
+        return train, None, test
     train, validation = data.hold_out(train, run.validation, seed=run.seed)
-    return train, validation, test, len(dataset.classes)
+    return train, validation, test
 
 
 def _limited(split: data.Split, limit: int | None, seed: int) -> data.Split:

@@ -25,13 +25,34 @@ SELECTIONS = ("last", "validation", "test")
 class Run:
     """What is trained, on what, how, and with which seed; its ``hash`` names its folder.
 
-    Where it runs (device, threads, folders) is a ``Machine``. ``options`` are the rule's, ``train_limit`` and
-    ``test_limit`` keep that many random samples. ``select`` says which epoch's weights are the result:
-    ``"last"``, the best on the ``"validation"`` split, or (as some authors did) the best on the ``"test"``
-    set. ``alignment_batch`` is how many held-out samples measure the angle to backpropagation after each
-    epoch (0: none). ``preset`` is a label and not part of the hash.
+    Where it runs (device, threads, folders) is a ``Machine``. Raises ``InputError`` at construction for a field
+    of the wrong type or out of range.
 
-    Raises ``InputError`` at construction for a field of the wrong type or out of range.
+    Args:
+        experiment: what the run belongs to; its folder is RUNS/experiment/hash
+        version: of the experiment's code, part of the hash
+        model: a built-in model with its sizes, or package.module:function
+        data: a data set, or package.module:function
+        rule: how the network assigns credit; see `equipoise list rules`
+        options: the rule's options
+        loss: a batch-mean loss by name
+        optimizer: any of torch.optim, by name
+        lr: the learning rate
+        optimizer_options: the optimiser's other arguments
+        scheduler: any schedule of torch.optim.lr_scheduler, by name, or constant
+        scheduler_options: its arguments; lengths left out are the number of epochs
+        epochs: passes over the training set
+        batch_size: samples a step; the last batch of an epoch may be smaller
+        validation: fraction of the training set held out
+        augment: none, flip or crop_flip
+        precision: float32, float64 or bfloat16 (autocast)
+        clip_norm: largest norm of the whole gradient
+        seed: of weights, feedback, order, augmentation and noise
+        train_limit: keep that many random training samples
+        test_limit: keep that many random test samples
+        select: whose epoch's weights are the result: last, the best on validation, or (as some authors did) on test
+        alignment_batch: held-out samples that measure the angle to backpropagation after each epoch (0: none)
+        preset: a label, not part of the hash
     """
 
     experiment: str = "train"

@@ -24,7 +24,8 @@ class Summary:
 
     ``metrics`` are those of the last whole epoch, ``selected`` those of the epoch whose weights are saved
     (``selected_epoch``; both empty until the run has finished). ``cause`` says why a run stopped: "SIGINT",
-    "SIGTERM" or "time limit". ``threads`` are torch's; bits differ between thread counts.
+    "SIGTERM" or "time limit". ``note`` is what the data set wants said beside every number. ``threads`` are
+    torch's; bits differ between thread counts.
     """
 
     status: str
@@ -41,6 +42,7 @@ class Summary:
     torch: str = ""
     equipoise: str = ""
     commit: str = ""
+    note: str = ""
     cause: str = ""
     message: str = ""
 
