@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -11,7 +12,7 @@ from equipoise.errors import InputError
 from equipoise.papers import Published, published
 from equipoise.train import experiments
 
-__all__ = ["comparisons", "experiment_section", "page_of"]
+__all__ = ["Drawing", "comparisons", "drawings", "experiment_section", "page_of"]
 
 Row = Mapping[str, Any]
 Histories = Mapping[str, Sequence[Row]]
@@ -50,40 +51,46 @@ def _variants(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def _svg(draw: Any, series: Mapping[str, plots.Series], title: str, **options: Any) -> report.Figure:
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of an experiment, with a short name for a file and a title."""
+
+    name: str
+    title: str
+    figure: Any
+
+    def svg(self, *, themed: bool) -> str:
+        """The figure as an ``<svg>`` element: for a page (``themed``), or to stand alone."""
+        return plots.svg(self.figure, title=self.title, themed=themed)
+
+
+def _draw(name: str, title: str, draw: Any, series: Mapping[str, plots.Series], **options: Any) -> Drawing:
     fig, ax = plots.figure()
     draw(ax, series, **options)
-    return report.Figure(plots.svg(fig, title=title), title)
+    return Drawing(name, title, fig)
 
 
-def _figures(rows: Sequence[Row], histories: Histories) -> list[report.Figure]:
+def drawings(rows: Sequence[Row], histories: Histories) -> list[Drawing]:
+    """An experiment's figures: accuracy over epochs, angles per layer, time; each where there is something to show."""
     variants = _variants(rows)
     order = tuple(variants)
     curves = {
         name: report.curve([histories[str(r["hash"])] for r in members if str(r["hash"]) in histories], "test_accuracy")
         for name, members in variants.items()
     }
-    figures = []
+    drawn = []
     if any(len(c.x) > 1 for c in curves.values()):
-        drawn = {name: c for name, c in curves.items() if len(c.x)}
-        figures.append(
-            _svg(
-                plots.learning_curves,
-                drawn,
-                "Test accuracy after each epoch",
-                ylabel="test accuracy",
-                percent=True,
-                order=order,
-            )
-        )
+        shown = {name: c for name, c in curves.items() if len(c.x)}
+        options = {"ylabel": "test accuracy", "percent": True, "order": order}
+        drawn.append(_draw("accuracy", "Test accuracy after each epoch", plots.learning_curves, shown, **options))
     layers = {name: report.layers(members) for name, members in variants.items()}
     layers = {name: s for name, s in layers.items() if len(s.x) and max(s.mean) > 0.01}
     if layers:
         title = "Angle between each layer's update and backprop's, after training"
-        figures.append(_svg(plots.angles, layers, title, order=order))
+        drawn.append(_draw("angles", title, plots.angles, layers, order=order))
     seconds = {n: plots.Series([""], [fmean(float(r["seconds"]) for r in m)]) for n, m in variants.items()}
-    figures.append(_svg(plots.bars, seconds, "Seconds of training for a run, mean", ylabel="seconds", order=order))
-    return figures
+    title = "Seconds of training for a run, mean"
+    return [*drawn, _draw("seconds", title, plots.bars, seconds, ylabel="seconds", order=order)]
 
 
 def experiment_section(name: str, rows: Sequence[Row], histories: Histories, about: str = "") -> report.Section:
@@ -99,7 +106,8 @@ def experiment_section(name: str, rows: Sequence[Row], histories: Histories, abo
         tables.insert(0, report.comparison_table(compared, caption="Published against ours"))
     tables.append(report.run_table(rows))
     title = f"{name}: {known.title}" if known else name
-    return report.Section(title, "\n\n".join([text, *notes]), tables=tables, figures=_figures(rows, histories))
+    figures = [report.Figure(d.svg(themed=True), d.title) for d in drawings(rows, histories)]
+    return report.Section(title, "\n\n".join([text, *notes]), tables=tables, figures=figures)
 
 
 def page_of(

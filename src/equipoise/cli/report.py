@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from equipoise import report, sweep
-from equipoise.cli.pages import page_of
+from equipoise.cli.pages import Histories, drawings, page_of
 from equipoise.errors import InputError
 from equipoise.papers import load_all
 
@@ -24,12 +24,14 @@ class Flags:
         runs: the folder of runs
         out: the page; RUNS/report.html if not given
         csv: a folder for one CSV per experiment
+        figures: a folder for every figure as an SVG file
         experiment: report on this one alone
     """
 
     runs: str = "runs"
     out: str | None = None
     csv: str | None = None
+    figures: str | None = None
     experiment: str | None = None
 
 
@@ -52,8 +54,18 @@ def main(argv: Sequence[str]) -> int:
     page = page_of(f"Equipoise: {root.name}", rows, histories)
     target = report.write(flags.out or root / "report.html", page)
     sys.stdout.write(f"{target}\n")
-    for name in sorted({str(r["experiment"]) for r in rows}) if flags.csv else ():
-        path = Path(str(flags.csv)) / f"{name}.csv"
-        sweep.write_csv([r for r in rows if r["experiment"] == name], path)
-        sys.stdout.write(f"{path}\n")
+    for name in sorted({str(r["experiment"]) for r in rows}):
+        _write_parts(name, [r for r in rows if r["experiment"] == name], histories, flags)
     return 0
+
+
+def _write_parts(name: str, rows: Sequence[Mapping[str, Any]], histories: Histories, flags: Flags) -> None:
+    """Write the experiment's table and figures to the folders that were asked for."""
+    if flags.csv:
+        path = Path(flags.csv) / f"{name}.csv"
+        sweep.write_csv(rows, path)
+        sys.stdout.write(f"{path}\n")
+    for drawing in drawings(rows, histories) if flags.figures else ():
+        path = Path(str(flags.figures)) / f"{name.replace('/', '-')}-{drawing.name}.svg"
+        report.write(path, drawing.svg(themed=False) + "\n")
+        sys.stdout.write(f"{path}\n")
