@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = ("runs", "dist", "build")  # and whatever begins with a dot
-TIME_LIMIT = 300.0  # seconds; a sabotage that makes the tests hang is noticed too
+TIME_LIMIT = 180.0  # seconds; a sabotage that makes the tests hang is noticed too
 TESTS_FAILED = 1  # pytest's exit status when tests ran and some failed
 
 
@@ -70,9 +71,27 @@ def run_tests(tree: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess
     }
     options = ["-q", "-x", "--no-header", "--override-ini", "addopts=--import-mode=importlib"]
     command = [sys.executable, "-m", "pytest", *options, "-m", "not slow", *tests]
-    return subprocess.run(
-        command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
+    return _in_a_group(command, tree, environment)
+
+
+def _in_a_group(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run ``command``; past the time limit kill it with all that it started."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
+    try:
+        output, _ = process.communicate(timeout=TIME_LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def imported_from(tree: Path) -> Path:

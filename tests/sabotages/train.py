@@ -1,0 +1,84 @@
+"""Sabotages of runs: specs and hashes, the loop, checkpoints, files, locks, how a run ends."""
+
+from tests.mutants import Mutant
+
+TRAIN = "src/equipoise/train"
+SPEC, CHECKS, LOOP = f"{TRAIN}/spec.py", f"{TRAIN}/checks.py", f"{TRAIN}/loop.py"
+STATE, STORAGE, LOCK = f"{TRAIN}/state.py", f"{TRAIN}/storage.py", f"{TRAIN}/lock.py"
+RUNNER, STOP, MACHINE = f"{TRAIN}/runner.py", f"{TRAIN}/stop.py", f"{TRAIN}/machine.py"
+PARTS, EVALUATE, OPTIMISERS = f"{TRAIN}/parts.py", f"{TRAIN}/evaluate.py", f"{TRAIN}/optimisers.py"
+
+SPECS = ("tests/invariants/test_spec.py",)
+LOOPS = ("tests/identity/test_loop.py",)
+RESUMED = ("tests/reliability/test_resume.py",)
+DAMAGED = ("tests/reliability/test_checkpoints.py",)
+STOPPED = ("tests/reliability/test_stop.py",)
+WRITTEN = ("tests/reliability/test_storage.py",)
+NAMED = ("tests/invariants/test_optimisers.py",)
+
+MUTANTS = (
+    Mutant("train/label-is-hashed", SPEC, 'if item.name != "preset" and ', "if ", SPECS),
+    Mutant("train/defaults-are-hashed", SPEC, "checks.canonical(value) != plain", "plain", SPECS),
+    Mutant("train/version-not-hashed", SPEC, '"version": self.version}', '"version": 1}', SPECS),
+    Mutant("train/hash-needs-key-order", CHECKS, "sort_keys=True", "sort_keys=False", SPECS),
+    Mutant("train/true-is-a-number", CHECKS, "(isinstance(value, bool) and origin is not bool)", "False", SPECS),
+    Mutant("train/json-keys-twice", CHECKS, "if len(table) != len(items):", "if False:", SPECS),
+    Mutant("train/minutes-are-seconds", MACHINE, '"m": 60.0', '"m": 1.0', SPECS),
+    Mutant("train/partial-batch-dropped", LOOP, "-(-len(parts.train) //", "(len(parts.train) //", LOOPS),
+    Mutant("train/same-order-each-epoch", LOOP, "seed=run.seed, epoch=epoch", "seed=run.seed, epoch=0", LOOPS),
+    Mutant(
+        "train/same-crops-each-step",
+        LOOP,
+        'derive(run.seed, "augment", self.step)',
+        'derive(run.seed, "augment")',
+        LOOPS,
+    ),
+    Mutant("train/gradients-pile-up", LOOP, "parts.optimizer.zero_grad(set_to_none=True)", "pass", LOOPS),
+    Mutant(
+        "train/no-clipping", LOOP, "(list(parts.parameters()), run.clip_norm)", "(list(parts.parameters()), 1e9)", LOOPS
+    ),
+    Mutant("train/no-schedule", LOOP, "optimisers.step_scheduler(parts.scheduler)", "pass", LOOPS),
+    Mutant("train/latest-of-equals", LOOP, 'value > self.best["value"]', 'value >= self.best["value"]', LOOPS),
+    Mutant("train/best-is-not-a-copy", LOOP, "{name: item.clone() for", "{name: item for", LOOPS),
+    Mutant("train/evaluates-in-training-mode", EVALUATE, "parts.model.eval()", "parts.model.train()", LOOPS),
+    Mutant("train/stays-in-eval-mode", LOOP, "self.parts.model.train()", "pass", LOOPS),
+    Mutant(
+        "train/measuring-moves-the-seeds", LOOP, 'derive(run.seed, "noise", self.step)', "torch.seed()", LOOPS + RESUMED
+    ),
+    Mutant("train/test-samples-by-seed", PARTS, "run.test_limit, 0)", "run.test_limit, run.seed)", LOOPS),
+    Mutant("train/optimizer-not-resumed", LOOP, 'parts.optimizer.load_state_dict(saved["optimizer"])', "pass", RESUMED),
+    Mutant("train/schedule-not-resumed", LOOP, 'parts.scheduler.load_state_dict(saved["scheduler"])', "pass", RESUMED),
+    Mutant("train/totals-not-resumed", LOOP, 'self._totals.load_state_dict(saved["totals"])', "pass", RESUMED),
+    Mutant("train/best-not-saved", LOOP, '"best": self.best,', '"best": None,', RESUMED),
+    Mutant("train/bad-weights-saved", LOOP, "if not all_finite(self.parts.parameters()):", "if False:", STOPPED),
+    Mutant(
+        "train/metrics-repeat",
+        RUNNER,
+        'storage.write_lines(loop.folder / "metrics.jsonl", loop.history)\n\n\ndef _finish',
+        "\n\ndef _finish",
+        RESUMED,
+    ),
+    Mutant("train/finished-run-again", RUNNER, 'summary if summary.status == "finished" else None', "None", RESUMED),
+    Mutant(
+        "train/global-state-left-seeded", RUNNER, "torch.random.fork_rng(devices=[])", "contextlib.nullcontext()", LOOPS
+    ),
+    Mutant("train/threads-left-changed", RUNNER, "torch.set_num_threads(before)", "pass", RESUMED + LOOPS),
+    Mutant("train/no-previous-checkpoint", STATE, "previous=True", "previous=False", DAMAGED),
+    Mutant("train/digest-not-checked", STATE, "if comment != _MARK", "if False and comment != _MARK", DAMAGED),
+    Mutant("train/damaged-one-kept", STATE, "os.replace(previous, newest)", "pass", DAMAGED),
+    Mutant("train/half-written-file", STORAGE, 'open(temporary, "wb")', 'open(path, "wb")', WRITTEN),
+    Mutant("train/half-written-line", STORAGE, "file.truncate(size)", "pass", WRITTEN),
+    Mutant(
+        "train/not-a-number-in-json",
+        STORAGE,
+        "if isinstance(value, float) and not math.isfinite(value):",
+        "if False:",
+        WRITTEN + STOPPED,
+    ),
+    Mutant("train/lock-shared", LOCK, "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", WRITTEN),
+    Mutant(
+        "train/second-signal-ignored", STOP, "signal.signal(signal.SIGINT, signal.default_int_handler)", "pass", STOPPED
+    ),
+    Mutant("train/time-limit-ignored", STOP, 'return "time limit" if', 'return "" if', STOPPED),
+    Mutant("train/cosine-ends-late", OPTIMISERS, '"T_max": epochs,', '"T_max": epochs + 1,', NAMED + LOOPS),
+)
