@@ -33,6 +33,11 @@ def chosen(patterns: list[str], names: list[str]) -> list[str]:
     return [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
 
 
+def uneven(name: str, timing: Timing) -> bool:
+    """Whether a control, whose sides do the same work, reads so far from 1 that other ratios mean little."""
+    return name.startswith("control.") and abs(timing.value - 1) > machine.NOISE
+
+
 def line(name: str, timing: Timing, others: float) -> str:
     """One row of the table; ``gap`` is how far the value lies above the floor."""
     spread = "" if timing.low is None else f"{timing.low:.3f} to {timing.high:.3f}"
@@ -40,9 +45,11 @@ def line(name: str, timing: Timing, others: float) -> str:
     floor = "" if timing.floor is None else f"{timing.floor:.3f}"
     gap = "" if timing.floor is None else f"{timing.value / timing.floor - 1:+.1%}"
     row = f"{name:32} {timing.value:8.3f} {spread:>17} {timing.rounds:6} {bar:>7} {bars.verdict(name, timing):8}"
-    notes = ([] if timing.settled else ["halves disagree"]) + (
-        [f"not alone: others used {others:.2f} cores"] if others > machine.BUSY_OTHERS else []
-    )
+    notes = [
+        *([] if timing.settled else ["halves disagree"]),
+        *([f"not alone: others used {others:.2f} cores"] if others > machine.BUSY_OTHERS else []),
+        *([f"two copies of one step differ by {abs(timing.value - 1):.1%}"] if uneven(name, timing) else []),
+    ]
     return f"{row} {floor:>6} {gap:>7} {'; '.join(notes)}".rstrip()
 
 
@@ -73,11 +80,11 @@ def main(argv: list[str] | None = None) -> int:
         others = watch.others()
         results[name] = store.entry(timing, about, others)
         missed |= bars.verdict(name, timing) == "missed"
-        crowded |= others > machine.BUSY_OTHERS
+        crowded |= others > machine.BUSY_OTHERS or uneven(name, timing)
         print(line(name, timing, others), flush=True)
         store.merge(args.out, results, cases)
     if crowded:
-        print("Another process was busy meanwhile, so these numbers are provisional; be alone and run them again.")
+        print("The machine was busy or uneven meanwhile: these numbers are provisional. Be alone and run them again.")
     return int(missed)
 
 

@@ -14,6 +14,7 @@ import torch
 
 TOUCHED_BYTES = 2**30
 BUSY_OTHERS = 0.10  # cores; above it the timings are not to be trusted
+NOISE = 0.025  # by how much two copies of one step differ on an idle machine
 
 
 def touch_memory(size: int = TOUCHED_BYTES) -> None:

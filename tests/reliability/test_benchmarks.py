@@ -127,6 +127,14 @@ def test_the_command_measures_what_was_named_and_says_when_it_was_not_alone(tmp_
         command.main(["nothing.*", "--out", str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "uneven"), [("control.deep.vs_itself", 0.97, True), ("rules.fa", 0.97, False)]
+)
+def test_a_control_that_is_not_one_is_said_so(name: str, value: float, uneven: bool) -> None:
+    text = command.line(name, Timing(value, 0.9, 1.0, 40, True, 1.0), 0.0)
+    assert ("two copies of one step differ by 3.0%" in text) is uneven
+
+
 def test_the_floor_counts_the_products_by_hand() -> None:
     deep, samples = NETS["deep"], 2 * 64
     products = [784 * 1024, 1024 * 1024, 1024 * 1024, 1024 * 10]
