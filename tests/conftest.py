@@ -7,6 +7,7 @@ Set ``EQUIPOISE_NO_TYPECHECK=1`` to switch the type checks off. A test that comp
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = tempfile.TemporaryDirectory(prefix="equipoise-cache-")
     config.add_cleanup(cache.cleanup)
     os.environ["XDG_CACHE_HOME"] = cache.name
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; tests press Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "cache"):  # kept between sessions, because matplotlib takes seconds to list the fonts
         os.environ.setdefault("MPLCONFIGDIR", str(config.cache.mkdir("matplotlib")))
 
