@@ -14,6 +14,7 @@ RESUMED = ("tests/reliability/test_resume.py",)
 DAMAGED = ("tests/reliability/test_checkpoints.py",)
 STOPPED = ("tests/reliability/test_stop.py",)
 WRITTEN = ("tests/reliability/test_storage.py",)
+AROUND = ("tests/invariants/test_runs.py",)
 NAMED = ("tests/invariants/test_optimisers.py",)
 
 MUTANTS = (
@@ -38,14 +39,14 @@ MUTANTS = (
         "train/no-clipping", LOOP, "(list(parts.parameters()), run.clip_norm)", "(list(parts.parameters()), 1e9)", LOOPS
     ),
     Mutant("train/no-schedule", LOOP, "optimisers.step_scheduler(parts.scheduler)", "pass", LOOPS),
-    Mutant("train/latest-of-equals", LOOP, 'value > self.best["value"]', 'value >= self.best["value"]', LOOPS),
+    Mutant("train/latest-of-equals", LOOP, 'value > self.best["value"]', 'value >= self.best["value"]', AROUND),
     Mutant("train/best-is-not-a-copy", LOOP, "{name: item.clone() for", "{name: item for", LOOPS),
     Mutant("train/evaluates-in-training-mode", EVALUATE, "parts.model.eval()", "parts.model.train()", LOOPS),
     Mutant("train/stays-in-eval-mode", LOOP, "self.parts.model.train()", "pass", LOOPS),
     Mutant(
         "train/measuring-moves-the-seeds", LOOP, 'derive(run.seed, "noise", self.step)', "torch.seed()", LOOPS + RESUMED
     ),
-    Mutant("train/test-samples-by-seed", PARTS, "run.test_limit, 0)", "run.test_limit, run.seed)", LOOPS),
+    Mutant("train/test-samples-by-seed", PARTS, "run.test_limit, 0)", "run.test_limit, run.seed)", AROUND),
     Mutant("train/optimizer-not-resumed", LOOP, 'parts.optimizer.load_state_dict(saved["optimizer"])', "pass", RESUMED),
     Mutant("train/schedule-not-resumed", LOOP, 'parts.scheduler.load_state_dict(saved["scheduler"])', "pass", RESUMED),
     Mutant("train/totals-not-resumed", LOOP, 'self._totals.load_state_dict(saved["totals"])', "pass", RESUMED),
@@ -56,13 +57,13 @@ MUTANTS = (
         RUNNER,
         'storage.write_lines(loop.folder / "metrics.jsonl", loop.history)\n\n\ndef _finish',
         "\n\ndef _finish",
-        RESUMED,
+        AROUND,
     ),
     Mutant("train/finished-run-again", RUNNER, 'summary if summary.status == "finished" else None', "None", RESUMED),
     Mutant(
         "train/global-state-left-seeded", RUNNER, "torch.random.fork_rng(devices=[])", "contextlib.nullcontext()", LOOPS
     ),
-    Mutant("train/threads-left-changed", RUNNER, "torch.set_num_threads(before)", "pass", RESUMED + LOOPS),
+    Mutant("train/threads-left-changed", RUNNER, "torch.set_num_threads(before)", "pass", AROUND),
     Mutant("train/no-previous-checkpoint", STATE, "previous=True", "previous=False", DAMAGED),
     Mutant("train/digest-not-checked", STATE, "if comment != _MARK", "if False and comment != _MARK", DAMAGED),
     Mutant("train/damaged-one-kept", STATE, "os.replace(previous, newest)", "pass", DAMAGED),
