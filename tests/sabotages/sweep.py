@@ -6,6 +6,7 @@ EXECUTORS, PROCESSES = "src/equipoise/sweep/executors.py", "src/equipoise/sweep/
 COLLECT, TABLES = "src/equipoise/sweep/collect.py", "src/equipoise/sweep/tables.py"
 
 EXECUTED = ("tests/reliability/test_executors.py",)
+ENDED = ("tests/reliability/test_worker_outcomes.py",)
 COLLECTED = ("tests/reliability/test_collect.py",)
 
 MUTANTS = (
@@ -50,7 +51,7 @@ MUTANTS = (
     ),
     Mutant("sweep/all-at-once", PROCESSES, "len(live) < workers", "len(live) < 99", EXECUTED),
     Mutant("sweep/workers-share-threads", PROCESSES, "machine.threads or 1", "machine.threads or 2", EXECUTED),
-    Mutant("sweep/dead-worker-is-fine", PROCESSES, "if told or code in _SAVED:", "if True:", EXECUTED),
+    Mutant("sweep/dead-worker-is-fine", PROCESSES, "if told or code in _SAVED:", "if True:", ENDED),
     Mutant("sweep/workers-not-told", PROCESSES, "worker.process.send_signal(signal.SIGINT)", "pass", EXECUTED),
     Mutant("sweep/workers-hear-the-terminal", PROCESSES, "start_new_session=True", "start_new_session=False", EXECUTED),
     Mutant("sweep/unfinished-collected", COLLECT, 'summary.status == "finished" and ', "", COLLECTED),

@@ -1,0 +1,45 @@
+"""How a worker process ended: a failure here hides a dead worker behind what an earlier session had written.
+
+The workers here are one-line programs, so that every end can be had on purpose.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from equipoise.sweep.processes import processes
+from equipoise.train import Machine, Run, Summary
+
+RUN = Run(epochs=1)
+ENDS = {
+    "import os; os.kill(os.getpid(), 9)": "the worker was killed by SIGKILL",
+    "import sys; sys.exit('error: the disk is full')": "the disk is full",
+    "import sys; sys.exit(1)": "the worker ended with exit code 1",
+    "raise RuntimeError('lost')": "RuntimeError: lost",
+}
+
+
+@pytest.mark.parametrize("program", ENDS)
+@pytest.mark.parametrize("before", ["nothing", "stopped", "failed"])
+def test_a_dead_worker_is_a_failure_whatever_lies_in_its_folder(program: str, before: str, tmp_path: Path) -> None:
+    folder = RUN.folder(tmp_path)
+    if before != "nothing":
+        folder.mkdir(parents=True)
+        Summary(status=before, hash=RUN.hash, steps=7, cause="SIGINT", message="an earlier session").write(folder)
+    (summary,) = processes([RUN], Machine(runs=tmp_path), 1, command=(sys.executable, "-c", program))
+    assert (summary.status, summary.hash, summary.steps) == ("failed", RUN.hash, 0)
+    assert ENDS[program] in summary.message
+
+
+def test_a_worker_that_saved_brings_its_own_summary(tmp_path: Path) -> None:
+    folder = RUN.folder(tmp_path)
+    folder.mkdir(parents=True)
+    saved = Summary(status="stopped", hash=RUN.hash, steps=7, cause="SIGTERM", message="saved")
+    saved.write(folder)
+    (summary,) = processes(
+        [RUN], Machine(runs=tmp_path), 1, command=(sys.executable, "-c", "import sys; sys.exit(143)")
+    )
+    assert summary == saved
