@@ -5,6 +5,7 @@ The workers here are one-line programs, so that every end can be had on purpose.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -43,3 +44,12 @@ def test_a_worker_that_saved_brings_its_own_summary(tmp_path: Path) -> None:
         [RUN], Machine(runs=tmp_path), 1, command=(sys.executable, "-c", "import sys; sys.exit(143)")
     )
     assert summary == saved
+
+
+def test_a_worker_does_not_hear_the_terminal(tmp_path: Path) -> None:
+    """Ctrl-C goes to the terminal's foreground group; a worker in another one is told by the sweep alone, once."""
+    program = "import os; print(os.getpgid(0), os.getsid(0)); raise SystemExit(1)"
+    (summary,) = processes([RUN], Machine(runs=tmp_path), 1, command=(sys.executable, "-c", program))
+    group, session = map(int, summary.message.split())
+    assert group != os.getpgid(0)
+    assert session != os.getsid(0)

@@ -7,6 +7,7 @@ DRAWS = "src/equipoise/functional/draws.py"
 BASE, DIRECT = "src/equipoise/rules/base.py", "src/equipoise/rules/direct.py"
 ALIGNMENT, OPERATIONS = "src/equipoise/rules/alignment.py", "src/equipoise/rules/operations.py"
 SLOTS, SURVEY = "src/equipoise/rules/slots.py", "src/equipoise/rules/survey.py"
+INSPECTOR, ORIGINS = "src/equipoise/rules/inspector.py", "src/equipoise/rules/origins.py"
 SYNC, TAPE = "src/equipoise/rules/sync.py", "src/equipoise/rules/tape.py"
 ANGLES = "src/equipoise/measure/alignment.py"
 
@@ -17,6 +18,8 @@ DEGREES = ("tests/identity/test_alignment.py",)
 FUNC = ("tests/transforms/test_rules_func.py",)
 RANKS = ("tests/transforms/test_rules_ranks.py",)
 REFUSALS = ("tests/reliability/test_rules_refuse.py",)
+TRANSPORT = ("tests/reliability/test_rules_transport.py",)
+EDGES = ("tests/identity/test_rules_edges.py",)
 
 MUTANTS = (
     Mutant(
@@ -72,8 +75,8 @@ MUTANTS = (
     Mutant(
         "rules/fa-feeds-normalisation",
         ALIGNMENT,
-        "and not all(isinstance(owner, _EXACT_OWNERS) for owner in owners[name])",
-        "",
+        "left = self.slots.exact() | self.inner",
+        "left = self.inner",
         PATHS,
     ),
     Mutant(
@@ -97,7 +100,7 @@ MUTANTS = (
     Mutant("rules/local-weight-ignored", BASE, "value * self.options.local_weight", "value * 1.0", IDENTITY),
     Mutant("rules/local-loss-reaches-below", BASE, "local_loss(caught.detach())", "local_loss(caught)", IDENTITY),
     Mutant("rules/dropout-inverted", BASE, ">= info.rate", "< info.rate", FUNC + IDENTITY),
-    Mutant("rules/dropout-unscaled", TAPE, "/ (1 - rate))", ")", PATHS),
+    Mutant("rules/dropout-unscaled", TAPE, "/ (1 - rate if rate < 1 else 1))", ")", PATHS),
     Mutant("rules/pure-form-writes-buffers", BASE, "{n: t.clone() for n, t in buffers.items()}", "buffers", FUNC),
     Mutant(
         "rules/views-lose-feedback",
@@ -150,5 +153,22 @@ MUTANTS = (
         "nullcontext()",
         DEGREES,
     ),
-    Mutant("rules/changed-weight-passes", SURVEY, "self._refuse_changed([weight])", "pass", REFUSALS),
+    Mutant("rules/changed-weight-passes", INSPECTOR, "raise self._changed(own[0], weight)", "pass", REFUSALS),
+    Mutant("rules/other-products-pass", INSPECTOR, "self._judge(function, given)", "pass", TRANSPORT),
+    Mutant("rules/own-functions-pass", INSPECTOR, "if weights and any(", "if not weights and any(", TRANSPORT),
+    Mutant("rules/scripts-pass", INSPECTOR, "and name not in self.met", "and not self.met", TRANSPORT),
+    Mutant(
+        "rules/checkpoints-pass", INSPECTOR, "if weight is not None or function in DROPOUTS:", "if False:", TRANSPORT
+    ),
+    Mutant("rules/input-has-no-origin", ORIGINS, "self.leaves[id(x)] = _INPUT", "pass", TRANSPORT),
+    Mutant("rules/time-is-the-batch", SURVEY, "rows * batches[1], others)", "other, rest)", EDGES),
+    Mutant("rules/other-path-passes", TAPE, "entry.name != name)", "not name)", EDGES),
+    Mutant("rules/angles-in-registered-order", ANGLES, "order.get(item[0], -1)", "0", EDGES),
+    Mutant(
+        "rules/partial-feedback-is-backprop",
+        BASE,
+        "{**self.feedback(), **(feedback or {})}",
+        "feedback or self.feedback()",
+        EDGES,
+    ),
 )

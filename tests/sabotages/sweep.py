@@ -53,7 +53,7 @@ MUTANTS = (
     Mutant("sweep/workers-share-threads", PROCESSES, "machine.threads or 1", "machine.threads or 2", EXECUTED),
     Mutant("sweep/dead-worker-is-fine", PROCESSES, "if told or code in _SAVED:", "if True:", ENDED),
     Mutant("sweep/workers-not-told", PROCESSES, "worker.process.send_signal(signal.SIGINT)", "pass", EXECUTED),
-    Mutant("sweep/workers-hear-the-terminal", PROCESSES, "start_new_session=True", "start_new_session=False", EXECUTED),
+    Mutant("sweep/workers-hear-the-terminal", PROCESSES, "start_new_session=True", "start_new_session=False", ENDED),
     Mutant("sweep/unfinished-collected", COLLECT, 'summary.status == "finished" and ', "", COLLECTED),
     Mutant(
         "sweep/edited-spec-collected",
