@@ -36,7 +36,12 @@ losses: Registry[Loss] = Registry("loss")
 
 
 def one_hot(y: Int[Tensor, " B"], output: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
-    """The targets t of the labels ``y``, in the dtype of ``output`` (a comparison, because it has to vmap)."""
+    """The targets t of the labels ``y``, in the dtype of ``output`` (a comparison, because it has to vmap).
+
+    Raises ``InputError`` for labels of another shape than (B,).
+    """
+    if y.ndim != output.ndim - 1:
+        raise InputError(f"labels y have the shape {tuple(y.shape)}; class indices (B,) are needed")
     classes = torch.arange(output.shape[-1], device=output.device)
     return (classes == y.unsqueeze(-1)).to(output.dtype)
 

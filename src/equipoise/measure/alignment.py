@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ __all__ = ["Alignment", "alignment", "angle"]
 
 
 class Comparable(Protocol):
-    """What alignment needs of a rule."""
+    """What alignment needs of a rule. survey.weights: the model's weights in the order of the forward pass."""
+
+    survey: Any
 
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]: ...
     def gradients(self, params: Mapping[str, Tensor], x: Tensor, y: Tensor, **given: object) -> tuple: ...
@@ -30,7 +32,7 @@ class Comparable(Protocol):
 
 @dataclass(frozen=True)
 class Alignment(Mapping[str, float]):
-    """Degrees per layer, in the order of the forward weights; NaN where one of the two gradients is zero."""
+    """Degrees per layer, in the order of the forward pass; NaN where one of the two gradients is zero."""
 
     degrees: dict[str, float]
 
@@ -86,6 +88,8 @@ def alignment(
     written, *_ = rule.gradients(params, x, y, noise=noise)
     with exact_backward() if reference == "exact" else nullcontext():
         true, *_ = rule.reference().gradients(params, x, y, noise=noise)
+    order = {name: k for k, name in enumerate(rule.survey.weights)}
+    params = dict(sorted(params.items(), key=lambda item: order.get(item[0], -1)))
     layers = {n: n.rsplit(".", 1)[0] if "." in n else n for n, p in params.items() if p.ndim >= 2}
     repeated = len(set(layers.values())) < len(layers)
     return Alignment({n if repeated else layer: angle(written[n], true[n]) for n, layer in layers.items()})

@@ -15,11 +15,6 @@ from equipoise.rules.survey import Survey
 
 __all__ = ["AlignmentOptions", "FeedbackAlignment"]
 
-_EXACT_OWNERS = (
-    *(nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
-    *(nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm),
-)
-
 
 @dataclass(frozen=True)
 class AlignmentOptions(Options):
@@ -46,7 +41,7 @@ class FeedbackAlignment(Rule):
     """
 
     Options: ClassVar[type[Options]] = AlignmentOptions
-    strict = True
+    transport = True
     options: AlignmentOptions
 
     def __init__(self, model: nn.Module, **given: object) -> None:
@@ -59,17 +54,8 @@ class FeedbackAlignment(Rule):
 
     def fed(self) -> list[str]:
         """Weights of two or more dimensions, but for embeddings, normalisation and circuits' inner pathways."""
-        owners: dict[str, list[nn.Module]] = {}
-        for module, kind, _, name in self.slots.places:
-            if kind == "_parameters":
-                owners.setdefault(name, []).append(module)
-        return [
-            name
-            for name, parameter in self.slots.parameters().items()
-            if parameter.ndim >= 2
-            and name not in self.inner
-            and not all(isinstance(owner, _EXACT_OWNERS) for owner in owners[name])
-        ]
+        left = self.slots.exact() | self.inner
+        return [n for n, p in self.slots.parameters().items() if p.ndim >= 2 and n not in left]
 
     @cached_property
     def inner(self) -> frozenset[str]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,36 +22,14 @@ from equipoise.errors import InputError
 from equipoise.functional.draws import draw
 from equipoise.functional.losses import Loss
 from equipoise.randomness import generator
+from equipoise.rules.inspector import Needs
+from equipoise.rules.report import Credit, Options, Step
 from equipoise.rules.slots import Slots
 from equipoise.rules.survey import Survey, entries, survey
 from equipoise.rules.sync import accumulate, mean_over_ranks, world_size
 from equipoise.rules.tape import Tape
 
 __all__ = ["Credit", "Options", "Rule", "Step"]
-
-
-class Step(NamedTuple):
-    """What one call of a rule reports: detached tensors, by module name where there are several."""
-
-    loss: Tensor
-    output: Tensor
-    local: dict[str, Tensor]
-    diagnostics: dict[str, Tensor]
-
-
-class Credit(NamedTuple):
-    """A rule's answer for one batch: the loss, the output, and where which error enters (None: the root's own 1)."""
-
-    loss: Tensor
-    output: Tensor
-    roots: list[tuple[Tensor, Tensor | None]]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options that every rule has. ``local_weight`` multiplies modules' own objectives (the papers' lambda)."""
-
-    local_weight: float = 1.0
 
 
 class Rule(nn.Module):
@@ -63,7 +40,8 @@ class Rule(nn.Module):
     """
 
     Options: ClassVar[type[Options]] = Options
-    strict: ClassVar[bool] = False
+    transport: ClassVar[bool] = False
+    sites: ClassVar[bool] = False
     model: nn.Module
     slots: Slots
 
@@ -102,14 +80,18 @@ class Rule(nn.Module):
         With several ranks the gradients become those of the joint batch, weighted by sample counts; ``sync=False``
         leaves this rank's own. Hidden parameters that the rule gives no credit keep ``.grad`` as it was.
         """
-        self._check(x, y)
         together = sync and world_size() > 1
-        if together and x.shape[0] == 0:
+        self._check(x, y)
+        if x.shape[0] == 0:
+            if not together:
+                raise InputError("the batch is empty: x has no rows")
             return self._empty(x)
         params, buffers = self.slots.parameters(), self.slots.buffers()
         noise = self.draw(x, generator)
         credit, local = self._run(x, y, {**params, **buffers}, self.feedback(), noise)
         roots = [(h, d) for h, d in credit.roots if h.requires_grad]
+        if not roots:
+            raise InputError("there is nothing to train: torch.no_grad is on, or all that this rule trains is frozen")
         tensors, errors = [h for h, _ in roots], [d for _, d in roots]
         if together:
             trained = [p for p in params.values() if p.requires_grad]
@@ -149,12 +131,16 @@ class Rule(nn.Module):
         the rule's own; dropout needs ``noise`` from ``draw``. Parameters without credit get zeros.
         """
         found = self._surveyed(x)
+        own = self.slots.parameters()
+        unknown = [n for n in params if n not in own]
+        if unknown:
+            raise InputError(f"params names what the model has not: {', '.join(unknown)}")
         given = {} if noise is None else noise
         if len(found.dropouts) > len(given):
             raise InputError(f"the model has {len(found.dropouts)} dropout calls; pass noise=rule.draw(x, generator)")
         buffers = {**self.slots.buffers(), **(state or {})}
-        fed = self.feedback() if feedback is None else feedback
-        rest = {n: p.detach() for n, p in self.slots.parameters().items() if n not in params}
+        fed = {**self.feedback(), **(feedback or {})}
+        rest = {n: p.detach() for n, p in own.items() if n not in params}
 
         def objective(trained: dict[str, Tensor]) -> tuple[Tensor, tuple[Step, dict[str, Tensor]]]:
             tensors = {**rest, **trained, **{n: t.clone() for n, t in buffers.items()}}
@@ -189,12 +175,20 @@ class Rule(nn.Module):
 
     def look(self, x: Tensor) -> Survey:
         """Survey the model on ``x``, draw feedback, and refuse what cannot be trained (``InputError``)."""
-        tensors = self.slots.copies()
-        keys = entries(tensors, {n: tensors[n] for n in self.fed()}, self.inner)
-        found = survey(self.slots, keys, tensors, x, strict=self.strict)
+        if x.shape[0] == 0:
+            raise InputError("the rule has to see a sample of the model's input first; this batch is empty")
+        found = survey(self.slots, x, self._needs())
         self.prepare(found)
         self.survey = found
         return found
+
+    def _needs(self) -> Needs:
+        if not (self.transport or self.sites):
+            return Needs()
+        exact = self.slots.exact()
+        left = exact | self.inner
+        matrices = {n for n, p in self.slots.parameters().items() if p.ndim >= 2 and n not in left}
+        return Needs(self.transport, self.sites, frozenset(matrices), self.inner, exact)
 
     def fed(self) -> list[str]:
         """Names of the parameters that have feedback of their own."""
@@ -212,7 +206,6 @@ class Rule(nn.Module):
     def keep(self, name: str, shape: Sequence[int], *, law: str, fan_in: int, scale: float) -> None:
         """Draw the fixed feedback ``name`` as a buffer, unless a state dict brought it already."""
         buffer = name.replace(".", "/")
-        like = next(iter(self.slots.parameters().values()))
         if buffer in self._buffers:
             present = tuple(self.get_buffer(buffer).shape)
             if present != tuple(shape):
@@ -220,7 +213,13 @@ class Rule(nn.Module):
             return
         stream = generator(self.seed, "feedback", name)
         value = draw(shape, law=law, fan_in=fan_in, generator=stream) * scale
+        like = self.like(name)
         self.register_buffer(buffer, value.to(like.device, like.dtype))
+
+    def like(self, name: str = "") -> Tensor:
+        """The parameter ``name``, else the first floating one: whose dtype and device feedback takes."""
+        params = self.slots.parameters()
+        return params[name] if name in params else next(p for p in params.values() if p.is_floating_point())
 
     def forward_pass(
         self,
@@ -229,14 +228,15 @@ class Rule(nn.Module):
         *,
         feedback: Mapping[str, Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
-        cuts: Sequence[bool] | None = None,
+        cuts: Sequence[tuple[str, bool]] | None = None,
         heard: list[Tensor] | None = None,
     ) -> Tensor:
         """The model's output for ``x``, under a tape where there is something for it to do."""
         if not feedback and cuts is None and not noise:
             return self.slots.entrance(x)
         keys = entries(tensors, feedback or {}, self.inner)
-        with Tape(keys, cuts=cuts, heard=heard, noise=noise):
+        rates = {} if self.survey is None else {info.number: info.rate for info in self.survey.dropouts}
+        with Tape(keys, cuts=cuts, heard=heard, noise=noise, rates=rates):
             return self.slots.entrance(x)
 
     def _run(
@@ -288,11 +288,3 @@ class Rule(nn.Module):
         accumulate(trained, mean_over_ranks([None] * len(trained), trained, 0))
         output = x.new_zeros(0, self.survey.classes)
         return Step(output.new_zeros(()), output, {}, {})
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
-        if self.survey is None:
-            for key, value in state_dict.items():
-                name = key.removeprefix(prefix)
-                if key.startswith(prefix) and name not in self._buffers and "." not in name:
-                    self.register_buffer(name, torch.empty_like(value))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

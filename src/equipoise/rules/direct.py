@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from equipoise.functional.feedback import project_error
 from equipoise.rules.base import Credit, Options, Rule
 from equipoise.rules.make import registry
 from equipoise.rules.survey import Survey
+from equipoise.rules.tape import another_path
 
 __all__ = ["DirectFeedback", "DirectOptions", "Shallow"]
 
@@ -21,13 +22,17 @@ __all__ = ["DirectFeedback", "DirectOptions", "Shallow"]
 class Sited(Rule):
     """A rule that cuts the graph at sites: the inputs of weighted operations that depend on earlier weights."""
 
+    sites = True
+
     def site_names(self, found: Survey) -> list[str]:
         """One name per hidden site, in the order of the forward pass; a weight used again gets #2, #3."""
         names: list[str] = []
+        used: dict[str, int] = {}
         for site in found.sites:
             if site.hidden:
                 owner = site.name.rsplit(".", 1)[0] if "." in site.name else site.name
-                times = sum(n.split("#")[0] == owner for n in names)
+                times = used.get(owner, 0)
+                used[owner] = times + 1
                 names.append(owner if times == 0 else f"{owner}#{times + 1}")
         return names
 
@@ -45,8 +50,11 @@ class Sited(Rule):
         """The output of the model with every hidden site cut, and the sites' tensors before the cut."""
         assert self.survey is not None
         heard: list[Tensor] = []
-        cuts = [site.hidden for site in self.survey.sites]
-        return self.forward_pass(x, tensors, noise=noise, cuts=cuts, heard=heard), heard
+        cuts = [(site.name, site.hidden) for site in self.survey.sites]
+        output = self.forward_pass(x, tensors, noise=noise, cuts=cuts, heard=heard)
+        if len(heard) < sum(cut for _, cut in cuts):
+            raise another_path(cuts[-1][0], "nothing")
+        return output, heard
 
     def look(self, x: Tensor) -> Survey:
         """Survey the model; then check once, with the error withheld, that the sites catch every path."""
@@ -55,8 +63,9 @@ class Sited(Rule):
         devices = [x.device] if x.device.type == "cuda" else []
         with self.slots.filled(tensors), torch.random.fork_rng(devices=devices), torch.enable_grad():
             output, heard = self.cut_pass(x, tensors, {})
-            passed = torch.autograd.grad(output.sum(), heard, allow_unused=True)
-        for name, gradient in zip(self.site_names(found), passed, strict=True):
+            live = {n: h for n, h in zip(self.site_names(found), heard, strict=True) if h.requires_grad}
+            passed = torch.autograd.grad(output.sum(), list(live.values()), allow_unused=True) if live else ()
+        for name, gradient in zip(live, passed, strict=True):
             if gradient is not None:
                 self.survey = None
                 raise InputError(
@@ -127,6 +136,15 @@ class DirectFeedback(Sited):
         names = self.site_names(self.survey)
         roots = [(h, project_error(error, feedback[n], h)) for n, h in zip(names, heard, strict=True)]
         return Credit(loss, output, [(loss, None), *roots])
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Before the model was seen, feedback of any size is taken; ``look`` checks it."""
+        if self.survey is None:
+            for key, value in state_dict.items():
+                name = key.removeprefix(prefix)
+                if key.startswith(prefix) and name not in self._buffers and "." not in name:
+                    self.register_buffer(name, self.like().new_empty(value.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 @registry.register("shallow")

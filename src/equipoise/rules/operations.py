@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from equipoise.errors import InputError
 from equipoise.functional.feedback import feedback_convolution, feedback_linear
 
-__all__ = ["DROPOUTS", "ELEMENTWISE", "VIEWS", "WEIGHTED", "Call", "is_product", "read"]
+__all__ = ["DROPOUTS", "LOOKUPS", "PLAIN", "VIEWS", "WEIGHTED", "Call", "is_product", "read"]
 
 _CONVOLUTIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
 _TRANSPOSED = {F.conv_transpose1d: 1, F.conv_transpose2d: 2, F.conv_transpose3d: 3}
@@ -41,16 +40,21 @@ VIEWS: frozenset[Any] = frozenset(
         *(Tensor.t, Tensor.transpose, Tensor.permute, Tensor.reshape, Tensor.flatten, Tensor.squeeze),
         *(Tensor.unsqueeze, Tensor.view, Tensor.contiguous, Tensor.detach, Tensor.clone, Tensor.__getitem__),
         *(Tensor.to, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, torch.clone, torch.narrow),
-        *(Tensor.narrow, Tensor.T.__get__, Tensor.mT.__get__, torch.swapaxes, Tensor.swapaxes),  # type: ignore[attr-defined]
+        *(Tensor.narrow, Tensor.T.__get__, Tensor.mT.__get__, Tensor.data.__get__, torch.swapaxes, Tensor.swapaxes),  # type: ignore[attr-defined]
     }
 )
 
-ELEMENTWISE: frozenset[Any] = frozenset(
+LOOKUPS: frozenset[Any] = frozenset({F.embedding, F.embedding_bag})
+
+# Operations that join a weight to an activity unit by unit, so that they transport no weight between layers.
+PLAIN: frozenset[Any] = LOOKUPS | frozenset(
     getattr(owner, name)
     for owner in (torch, Tensor)
     for name in (
         *("add", "sub", "mul", "div", "true_divide", "__add__", "__radd__", "__mul__", "__rmul__", "__sub__"),
-        *("__rsub__", "__truediv__", "abs", "neg", "exp", "relu", "clamp", "square", "where", "softplus"),
+        *("__rsub__", "__truediv__", "__rtruediv__", "add_", "sub_", "mul_", "div_", "__iadd__", "__isub__"),
+        *("__imul__", "__itruediv__", "maximum", "minimum", "lerp", "addcmul", "where", "cat", "concat", "stack"),
+        *("hstack", "vstack", "copy_", "__setitem__"),
     )
     if hasattr(owner, name)
 )
@@ -118,6 +122,8 @@ def _read_convolution(function: Any, args: Sequence[Any], kwargs: Mapping[str, A
     groups = given.get("groups", 1)
 
     def fed_back(x: Tensor, feedback: Tensor) -> Tensor:
+        if x.ndim < weight.ndim:  # one sample without a batch axis
+            return fed_back(x.unsqueeze(0), feedback).squeeze(0)
         padded, padding = _padded(x, given.get("padding", 0), weight.shape[2:], dilation)
         return feedback_convolution(
             padded, weight, bias, feedback, stride, padding, dilation, transposed, output_padding, groups
@@ -127,59 +133,51 @@ def _read_convolution(function: Any, args: Sequence[Any], kwargs: Mapping[str, A
     return Call(given["input"], weight, lambda x: function(x, **rest), fed_back)
 
 
-def _product(x: Tensor, weight: Tensor, feedback: Tensor | None, bias: Tensor | None = None) -> Tensor:
-    """x @ weight + bias, for a weight (I, O)."""
-    if feedback is None:
-        return F.linear(x, weight.t(), bias)
-    return feedback_linear(x, weight.t(), bias, feedback.t())
+def _product(x: Tensor, weight: Tensor, feedback: Tensor | None, bias: Tensor | None, alpha: float) -> Tensor:
+    """alpha x @ weight + bias, for a weight (I, O)."""
+    fused = bias if bias is not None and bias.ndim == 1 and alpha == 1 else None
+    y = F.linear(x, weight.t(), fused) if feedback is None else feedback_linear(x, weight.t(), fused, feedback.t())
+    y = y if alpha == 1 else alpha * y
+    return y if bias is None or fused is not None else bias + y
 
 
 def _read_product(
     function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], is_weight: Callable[[Any], bool]
 ) -> Call | None:
-    bias = None
+    bias, alpha = None, 1
     if function in _ADDED:
         given = _bind(("input", "mat1", "mat2"), args, kwargs)
         bias, left, right = given["input"], given["mat1"], given["mat2"]
-        if given.get("alpha", 1) != 1 or given.get("beta", 1) != 1:
-            raise InputError("addmm with alpha or beta is not transported; write x @ w + b")
+        alpha, beta = given.get("alpha", 1), given.get("beta", 1)
+        bias = bias if beta == 1 else beta * bias
     else:
-        left, right = _bind(("input", "other", "mat2"), args, kwargs).values()
+        given = _bind(("input", "other"), args, kwargs)
+        left, right = given["input"], given["mat2"] if "mat2" in given else given["other"]
         if function in _REVERSED:
             left, right = right, left
-    if is_weight(right):
-        weight = right
-        if weight.ndim == 2:
-            return Call(
-                left,
-                weight,
-                lambda x: _product(x, weight, None, bias),
-                lambda x, feedback: _product(x, weight, feedback, bias),
-            )
-    elif is_weight(left):
-        weight = left
-        if weight.ndim == 2 and right.ndim >= 2 and bias is None:
-            return Call(
-                right,
-                weight,
-                lambda x: weight @ x,
-                lambda x, feedback: feedback_linear(x.mT, weight, None, feedback).mT,
-            )
-    else:
-        return None
-    raise InputError(
-        f"a matrix product of shapes {tuple(left.shape)} and {tuple(right.shape)} with a weight of "
-        f"{weight.ndim} dimensions is not transported; use a weight of two dimensions"
-    )
+    if is_weight(right) and right.ndim == 2:
+        return Call(
+            left,
+            right,
+            lambda x: _product(x, right, None, bias, alpha),
+            lambda x, feedback: _product(x, right, feedback, bias, alpha),
+        )
+    if is_weight(left) and left.ndim == 2 and right.ndim >= 2 and bias is None:
+        return Call(
+            right,
+            left,
+            lambda x: left @ x,
+            lambda x, feedback: feedback_linear(x.mT, left, None, feedback).mT,
+        )
+    return None
 
 
 def read(
     function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], is_weight: Callable[[Any], bool]
 ) -> Call | None:
-    """The call as input, weight and two ways to run it; None for a product of two activities.
+    """The call as input, weight and two ways to run it; None for a product without a weight of two dimensions.
 
-    ``is_weight`` tells whether a tensor is one of the model's weights (or a view of one). Raises ``InputError``
-    for a product that has no linear form.
+    ``is_weight`` tells whether a tensor is one of the model's weights (or a view of one).
     """
     if function is F.linear:
         return _read_linear(args, kwargs)

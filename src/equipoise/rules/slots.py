@@ -18,6 +18,12 @@ from equipoise.contracts import LocalObjective
 __all__ = ["Listener", "Slots"]
 
 
+_EXACT_OWNERS = (
+    *(nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
+    *(nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm),
+)
+
+
 def has_objective(module: nn.Module) -> bool:
     """Whether ``module`` keeps the contract ``LocalObjective``."""
     return isinstance(module, LocalObjective)
@@ -37,7 +43,7 @@ class Listener(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The inner module's output."""
-        self.heard.append(args[0])
+        self.heard.append(args[0] if args else next(iter(kwargs.values())))
         return self.inner(*args, **kwargs)
 
 
@@ -71,6 +77,14 @@ class Slots:
     def buffers(self) -> dict[str, Tensor]:
         """The model's buffers as they are now (within ``filled`` the given ones), by first name."""
         return {name: module._buffers[a] for module, kind, a, name in self.places if kind == "_buffers"}  # type: ignore[misc]
+
+    def exact(self) -> frozenset[str]:
+        """Names of the parameters that belong to embeddings and normalisation alone."""
+        owners: dict[str, list[nn.Module]] = {}
+        for module, kind, _, name in self.places:
+            if kind == "_parameters":
+                owners.setdefault(name, []).append(module)
+        return frozenset(n for n, held in owners.items() if all(isinstance(m, _EXACT_OWNERS) for m in held))
 
     def copies(self) -> dict[str, Tensor]:
         """Copies of all tensors by first name, every parameter requiring a gradient, for a trial run."""

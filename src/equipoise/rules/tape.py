@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from equipoise.errors import InputError
 from equipoise.rules.operations import DROPOUTS, VIEWS, WEIGHTED, Call, read
 
-__all__ = ["Entry", "Keys", "Tape", "serve_dropout"]
+__all__ = ["Entry", "Keys", "Tape", "another_path", "serve_dropout"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,15 @@ class Keys:
 
 def serve_dropout(x: Tensor, mask: Tensor, rate: float) -> Tensor:
     """x times ``mask`` / (1 - rate): dropout with a mask (1 keeps, 0 drops) that was drawn beforehand."""
-    return x * (mask.to(x.dtype) / (1 - rate))
+    return x * (mask.to(x.dtype) / (1 - rate if rate < 1 else 1))
+
+
+def another_path(wanted: str, found: str) -> InputError:
+    """The error for a forward pass whose layers are not those of the survey."""
+    return InputError(
+        f"the model took another path than when the rule first saw it ('{found}' where '{wanted}' was used), so an "
+        "error would enter at another layer; direct feedback needs the same layers in every pass; use rule 'fa'"
+    )
 
 
 def dropout_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float, bool]:
@@ -77,21 +86,24 @@ def dropout_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[T
 
 
 class Tape(TorchFunctionMode):
-    """See the module. ``cuts[k]``: whether the k-th weighted input is a site; ``heard`` gets the sites' tensors."""
+    """See the module. ``cuts[k]``: the weight at the k-th weighted input, and whether to cut there; ``heard`` gets the
+    tensors before the cuts; ``rates``: dropout rates that the noise was drawn for."""
 
     def __init__(
         self,
         keys: Keys,
         *,
-        cuts: Sequence[bool] | None = None,
+        cuts: Sequence[tuple[str, bool]] | None = None,
         heard: list[Tensor] | None = None,
         noise: Mapping[str, Tensor] | None = None,
+        rates: Mapping[int, float] | None = None,
     ) -> None:
         super().__init__()
         self.keys = keys
         self.cuts = cuts
         self.heard = heard
         self.noise = noise
+        self.rates = rates or {}
         self.dropped = 0
         self.twins: list[tuple[Tensor, Tensor]] = []
         self.seen: list[Tensor] = []
@@ -112,10 +124,15 @@ class Tape(TorchFunctionMode):
             self.keys.view(function, args, kwargs, result)
             return result
         elif self.noise and function in DROPOUTS:
-            mask = self.noise.get(f"dropout{self.dropped}")
-            self.dropped += 1
+            number, self.dropped = self.dropped, self.dropped + 1
+            mask = self.noise.get(f"dropout{number}")
             if mask is not None:
                 x, rate, training = dropout_arguments(args, kwargs)
+                if training and rate != self.rates.get(number, rate):
+                    raise InputError(
+                        f"dropout {number} now has the rate {rate}, and its mask was drawn for {self.rates[number]}; "
+                        "call rule.look(x) after a rate has changed"
+                    )
                 return serve_dropout(x, mask, rate) if training else x
         return function(*args, **kwargs)
 
@@ -126,17 +143,19 @@ class Tape(TorchFunctionMode):
         entry = self.keys.find(call.weight)
         x = call.input
         if self.cuts is not None and not (entry is not None and entry.inner):
-            x = self._site(x)
+            x = self._site(x, entry)
         if entry is None or entry.feedback is None:
             return call.plain(x)
         return call.fed_back(x, entry.feedback)
 
-    def _site(self, x: Tensor) -> Tensor:
+    def _site(self, x: Tensor, entry: Entry | None) -> Tensor:
         """Cut ``x`` from the graph if its turn in ``cuts`` says so; a tensor met before has had its turn."""
         if any(x is other for other in self.seen):
             return x
         assert self.cuts is not None
-        cut = self.cuts[len(self.seen)]
+        name, cut = self.cuts[len(self.seen)] if len(self.seen) < len(self.cuts) else ("nothing", False)
+        if name == "nothing" or (entry is not None and entry.name != name):
+            raise another_path(name, entry.name if entry is not None else "an operation")
         twin = x.detach() if cut else x
         self.seen.append(twin)
         if cut:
@@ -151,5 +170,6 @@ class Tape(TorchFunctionMode):
                 if original is value:
                     return twin
         elif isinstance(value, (tuple, list)):
-            return type(value)(self._twin(v) for v in value)
+            twins = [self._twin(v) for v in value]
+            return type(value)(*twins) if hasattr(value, "_fields") else type(value)(twins)
         return value
