@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from equipoise.errors import InputError
@@ -37,11 +38,17 @@ def step_cost(
     before = [p.grad for p in params]
     buffers = [(b, b.clone()) for b in rule.model.buffers()]
 
+    def wait() -> None:
+        if x.is_cuda:
+            torch.cuda.synchronize(x.device)
+
     def timed(one: Backward) -> float:
         for p in params:
             p.grad = None
+        wait()
         begun = clock()
         one.backward(x, y, sync=False)
+        wait()
         return clock() - begun
 
     for one in pair:

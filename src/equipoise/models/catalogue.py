@@ -47,7 +47,8 @@ def make(spec: str, *, seed: int = 0) -> nn.Module:
     a model. Raises ``InputError`` for an unknown name, sizes that do not fit, or an import that fails.
     """
     name, _, sizes = spec.partition(":")
-    with torch.random.fork_rng(devices=[]):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, "model"))
         if name not in registry and sizes.isidentifier():
             return _own(spec)

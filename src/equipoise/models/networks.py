@@ -16,7 +16,7 @@ __all__ = ["ResidualNet", "conv", "mlp"]
 
 def _integers(text: str, separator: str, spec: str, form: str) -> list[int]:
     parts = text.split(separator)
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"model '{spec}' does not read as {form}")
     return [int(part) for part in parts]
 
@@ -48,9 +48,11 @@ def mlp(text: str) -> nn.Sequential:
         raise InputError(f"model '{spec}': options are dropout=RATE, activation={'|'.join(activations)}, bias=yes|no")
     try:
         rate = float(options.get("dropout", 0))
-        dropout = [nn.Dropout(rate)] if rate else []
-    except ValueError as error:
-        raise InputError(f"model '{spec}': dropout is a rate in [0, 1)") from error
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < 1:
+        raise InputError(f"model '{spec}': dropout is a rate in [0, 1)")
+    dropout = [nn.Dropout(rate)] if rate else []
     layers: list[nn.Module] = [nn.Flatten()]
     bias = options.get("bias", "yes") == "yes"
     for k, (width, wider) in enumerate(pairwise(widths)):
@@ -62,10 +64,10 @@ def mlp(text: str) -> nn.Sequential:
 
 def _image_sizes(text: str, spec: str, form: str) -> tuple[list[int], int]:
     image, _, classes = text.partition("-")
-    shape = _integers(image, "x", spec, form)
-    if len(shape) != 3:
+    shape, outputs = _integers(image, "x", spec, form), _integers(classes, "-", spec, form)
+    if len(shape) != 3 or len(outputs) != 1:
         raise InputError(f"model '{spec}' does not read as {form}")
-    return shape, _integers(classes, "-", spec, form)[0]
+    return shape, outputs[0]
 
 
 @register("conv")
