@@ -221,3 +221,12 @@ def test_a_frozen_readout_still_lets_hidden_layers_hear() -> None:
     error = (model[2](hidden).softmax(-1) - F.one_hot(Y, 4)) / len(Y)
     wanted = ((error @ rule.feedback()["2"].T) * (1 - hidden**2)).T @ x
     torch.testing.assert_close(model[0].weight.grad, wanted, **EXACT)
+
+
+def test_a_tie_that_broke_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+    model[2].weight = model[0].weight
+    rule = rules.make("fa", model, example=X)
+    model.load_state_dict({n: t.clone() for n, t in model.state_dict().items()}, assign=True)
+    with pytest.raises(InputError, match=r"'0\.weight' was one tensor in two places"):
+        rule.backward(X, Y)

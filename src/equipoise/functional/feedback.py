@@ -1,7 +1,7 @@
 """Feedback alignment's two operations, and the projection of an error that direct feedback uses.
 
 The forward value is the ordinary one. Backwards, the weights see their exact gradient, and the input sees the
-error through a fixed matrix in place of the weights (Lillicrap et al. 2016, Eq. 3):
+error through a fixed matrix in place of the weights (Lillicrap et al. 2016):
 
     y = x W^T + b,   dL/dW = g^T x,   dL/db = sum g,   dL/dx := g B     (plain backpropagation: B = W)
 
@@ -111,7 +111,7 @@ def feedback_linear(
 ) -> Float[Tensor, "*B O"]:
     """A linear map whose input gradient passes through ``feedback`` instead of ``weight``.
 
-    Source: Lillicrap et al. 2016, Eq. 3; the identity feedback = weight is plain backpropagation.
+    Source: Lillicrap et al. 2016; feedback = weight is plain backpropagation.
     """
     return _FeedbackLinear.apply(x, weight, bias, feedback)
 
@@ -144,7 +144,7 @@ def project_error(
     """Direct feedback's error at a site: delta = B e for each sample, shaped like the site's activity.
 
     ``like`` has R = k B rows of N values: a site that folds k time steps, time-major, hears the same error k times.
-    Source: Nokland 2016, Eq. 4.
+    Source: Nokland 2016.
     """
     delta = error.to(like.dtype) @ feedback.to(like.dtype).T
     times = like.shape[0] // error.shape[0]

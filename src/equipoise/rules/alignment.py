@@ -36,8 +36,9 @@ class FeedbackAlignment(Rule):
         delta_l = f'(z_l) (.) B_{l+1}^T delta_{l+1},   B shaped like W, never learned
 
     Trains any module built from linear, convolution and matrix products, untouched: residual connections, shared
-    layers, functional calls. A layer used twice has one B. Normalisation and biases keep their exact derivative.
-    Source: Lillicrap et al. 2016, Eq. 3; feedback of the default law has entries within sqrt(6 / fan-in).
+    layers, functional calls. A layer used twice has one B. Normalisation, biases and what acts unit by unit keep
+    their exact derivative; any other way back through a weight is refused by its name.
+    Source: Lillicrap et al. 2016; feedback of the default law has entries within sqrt(6 / fan-in).
     """
 
     Options: ClassVar[type[Options]] = AlignmentOptions

@@ -35,7 +35,8 @@ __all__ = ["Credit", "Options", "Rule", "Step"]
 class Rule(nn.Module):
     """How a network assigns credit. Make one with ``rules.make``; its own state dict is its fixed feedback.
 
-    The model is held unregistered: ``rule.model`` is yours, and stays out of ``rule.state_dict()``.
+    The model is held unregistered: ``rule.model`` is yours, and stays out of ``rule.state_dict()``. Its tensors may
+    change, its layers may not: replace those before you make the rule.
     ``copy.deepcopy((model, rule))`` keeps the two together.
     """
 
@@ -76,7 +77,8 @@ class Rule(nn.Module):
     def backward(self, x: Tensor, y: Tensor, *, sync: bool = True, generator: torch.Generator | None = None) -> Step:
         """Add this rule's gradients of the batch (x, y) into ``.grad``, where ``loss.backward()`` stood.
 
-        x (B, ...) and y (B,) class indices. Dropout masks come from ``generator`` (torch's global one if None).
+        x (B, ...) and y (B,) class indices. Dropout masks come from ``generator``, which is on x's device (torch's
+        global one if None); after a dropout rate has changed, call ``rule.look(x)``.
         With several ranks the gradients become those of the joint batch, weighted by sample counts; ``sync=False``
         leaves this rank's own. Hidden parameters that the rule gives no credit keep ``.grad`` as it was.
         """
@@ -104,7 +106,8 @@ class Rule(nn.Module):
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The noise of one batch shaped like ``x``: a 0/1 mask for each dropout call of the model.
 
-        A dropout whose input does not have the batch on its first axis is left to torch's global state.
+        ``F.dropout`` and its channel-wise kin, by whatever module. Left to torch's global state: other noise, and a
+        dropout whose input does not have the batch on its first axis.
         """
         found = self._surveyed(x)
         return {
@@ -126,9 +129,10 @@ class Rule(nn.Module):
     ) -> tuple[dict[str, Tensor], Step, dict[str, Tensor]]:
         """The pure form: gradients by parameter name, the step's report, and the model's new buffers.
 
-        Reads no random state and writes nothing, so ``torch.func.vmap`` (over ``params``, ``feedback``, ``noise``,
-        ``state`` or data) and ``torch.compile(fullgraph=True)`` apply to it. What is not given is the model's or
-        the rule's own; dropout needs ``noise`` from ``draw``. Parameters without credit get zeros.
+        Reads no random state (but for what ``draw`` leaves to torch) and writes nothing, so ``torch.func.vmap`` (over
+        ``params``, ``feedback``, ``noise``, ``state`` or data) and ``torch.compile(fullgraph=True)`` apply to it.
+        What is not given is the model's or the rule's own; dropout needs ``noise`` from ``draw``. Parameters without
+        credit get zeros.
         """
         found = self._surveyed(x)
         own = self.slots.parameters()

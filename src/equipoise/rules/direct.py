@@ -80,8 +80,8 @@ class DirectOptions(Options):
     """Options of ``dfa``.
 
     law, scale: distribution of the feedback and a factor on it. sign: send the sign of the error instead (sDFA).
-    hidden_scale: multiplies every hidden error; the DRTP authors' code replaces batch means by sums, which is
-    hidden_scale = batch size.
+    hidden_scale: multiplies every hidden error; the DRTP authors' code replaces batch means by sums, which for the
+    cross-entropy is hidden_scale = batch size (errata F1).
     """
 
     law: str = "kaiming_uniform"
@@ -98,7 +98,7 @@ class DirectFeedback(Sited):
 
     A site h_l is the input of a weighted operation (after pooling, flattening, dropout), with skips that read it;
     between sites autograd is kept, the identity path of a pre-activation residual network included. A layer used
-    twice has one B per use. Source: Nokland 2016, Eq. 4; default entries within sqrt(6 / n_l).
+    twice has one B per use. Source: Nokland 2016; default entries within sqrt(6 / n_l), n_l the values of the site.
     """
 
     Options: ClassVar[type[Options]] = DirectOptions

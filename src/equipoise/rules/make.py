@@ -101,8 +101,9 @@ def make(
 
     example: a batch (B, ...) of the input, two samples are enough. With it everything that the rule cannot train
     is refused here, by the layer's name; without it, at the first ``backward``. ``rule.gradients`` under ``vmap``
-    or ``compile`` needs it. loss: see ``functional.as_loss``. seed: of the fixed feedback, which depends on nothing
-    else. options: the fields of ``rules.options(name)``. Every refusal is an ``InputError``.
+    or ``compile`` needs it. loss: see ``functional.as_loss``. seed: of the fixed feedback, which depends on it and
+    on the layers' names and shapes alone. options: the fields of ``rules.options(name)``. Every refusal is an
+    ``InputError``.
 
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> rule = make("fa", model, example=torch.randn(2, 4))

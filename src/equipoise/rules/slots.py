@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from equipoise.contracts import LocalObjective
+from equipoise.errors import InputError
 
 __all__ = ["Listener", "Slots"]
 
@@ -72,11 +73,23 @@ class Slots:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The model's parameters as they are now, by first name."""
-        return {name: module._parameters[a] for module, kind, a, name in self.places if kind == "_parameters"}  # type: ignore[misc]
+        return self._held("_parameters")
 
     def buffers(self) -> dict[str, Tensor]:
         """The model's buffers as they are now (within ``filled`` the given ones), by first name."""
-        return {name: module._buffers[a] for module, kind, a, name in self.places if kind == "_buffers"}  # type: ignore[misc]
+        return self._held("_buffers")
+
+    def _held(self, wanted: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for module, kind, attribute, name in self.places:
+            if kind == wanted:
+                tensor = getattr(module, kind)[attribute]
+                if found.setdefault(name, tensor) is not tensor:
+                    raise InputError(
+                        f"'{name}' was one tensor in two places when the rule was made, and is two tensors now (a "
+                        "state dict loaded with assign=True?); tie them again, or make the rule again"
+                    )
+        return found
 
     def exact(self) -> frozenset[str]:
         """Names of the parameters that belong to embeddings and normalisation alone."""
