@@ -90,6 +90,11 @@ class Launcher:
         )
         self._log = Path()
 
+    @property
+    def pid(self) -> int:
+        """The process that is every task's parent."""
+        return self._process.pid
+
     def start(self, run: Run, runs: Path, *flags: str) -> int:
         """Begin to train ``run`` in a process of its own; its id."""
         spec = runs / f"{run.hash}.json"

@@ -20,7 +20,7 @@ from equipoise.errors import InputError
 from equipoise.sweep import progress, worker
 from equipoise.train import Machine, Run, Summary, train
 from equipoise.train import state as checkpoint
-from reliability._sessions import TESTS, digest
+from reliability._sessions import TESTS, digest, stopped
 
 SMALL = Run(epochs=1, train_limit=200)
 LONG = "reliability._nets:noisy"
@@ -43,9 +43,17 @@ def seeds(count: int, **fields: Any) -> list[Run]:
 class Kept(progress.Quiet):
     def __init__(self) -> None:
         self.said: list[tuple[str, int, float]] = []
+        self.words: list[str] = []
+        self.notes: list[str] = []
 
     def done(self, summary: Summary, count: int, left: float) -> None:
         self.said.append((summary.hash, count, left))
+
+    def within(self, words: str) -> None:
+        self.words.append(words)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def test_local_runs_each_hash_once_and_in_the_order_given(tmp_path: Path) -> None:
@@ -57,6 +65,14 @@ def test_local_runs_each_hash_once_and_in_the_order_given(tmp_path: Path) -> Non
     assert [summary.hash for summary in summaries] == [run.hash for run in runs]
     assert {summary.status for summary in summaries} == {"finished"}
     assert [(name, count) for name, count, _ in kept.said] == [(first.hash, 2)]
+
+
+def test_local_tells_how_far_a_run_is_and_that_it_goes_on(tmp_path: Path) -> None:
+    run, kept = Run(epochs=3, train_limit=200), Kept()
+    stopped(run, tmp_path, at=1)
+    sweep.execute([run], Machine(runs=tmp_path), progress=kept)
+    assert [words.partition("  ")[0] for words in kept.words] == ["bp, seed 0, epoch 2/3", "bp, seed 0, epoch 3/3"]
+    assert kept.notes == ["bp, seed 0: resumed at step 3 of 9"]
 
 
 def test_local_records_failures_and_goes_on(tmp_path: Path) -> None:

@@ -76,7 +76,39 @@ def test_a_sweeps_bar_keeps_failures_on_screen(capsys: pytest.CaptureFixture[str
     assert "3/3" in said
 
 
+def test_a_command_to_copy_is_never_broken_over_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    message = "go on with: equipoise run --spec " + "a/" * 60 + "spec.json --runs 'my runs'"
+    bar = progress.Bar()
+    bar.start(RUN, 9)
+    bar.finish(Summary(status="stopped", hash="abc", message=message))
+    sweeps = sweep_progress.Bar()
+    sweeps.start(1, 0)
+    sweeps.done(Summary(status="failed", hash="abc", message=message), 1, 0.0)
+    sweeps.finish()
+    assert capsys.readouterr().err.count(message) == 2
+
+
+def test_a_sweeps_lines_on_the_way_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    lines = sweep_progress.Lines(said)
+    lines.start(2, 1)
+    lines.within("fa, seed 0, epoch 1/9")
+    monkeypatch.setattr(sweep_progress, "_EVERY", 0.0)
+    lines.within("fa, seed 0, epoch 2/9")
+    lines.done(Summary(status="stopped", hash="abc", steps=7, cause="SIGINT", message="go on with: x"), 1, 30.0)
+    assert said.getvalue().splitlines() == [
+        "2 runs, 1 of them finished before (--force trains them anew)",
+        "fa, seed 0, epoch 2/9",
+        "1/2 abc stopped: saved at step 7 (SIGINT)",
+    ]
+
+
 def test_missing_metrics_are_left_out() -> None:
     assert progress.describe({"test_accuracy": 0.5, "angle": None}) == "test 50.0%"
     assert progress.describe({}) == ""
+    assert progress.describe({"angle": float("nan")}) == ""
+    assert progress.describe({"angle": 0.0}) == "angle 0.0°"
     assert [duration(seconds) for seconds in (3, 89, 120, 6000)] == ["3 s", "89 s", "2 min", "1.7 h"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from equipoise.errors import RunError
 from equipoise.sweep import worker as worker_module
 from equipoise.train import Machine, Run, Summary, storage, train
 from equipoise.train import state as checkpoint
-from reliability._sessions import NOISY, Launcher, Watched, digest
+from reliability._sessions import NOISY, TESTS, Launcher, Watched, digest
 
 RUN = Run(model=NOISY, epochs=4, train_limit=300, scheduler="step", scheduler_options={"step_size": 1})
 LONG = Run(model=NOISY, epochs=100_000)
@@ -60,16 +61,24 @@ def test_a_second_ctrl_c_aborts_at_once(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_on_a_real_process(launcher: Launcher, tmp_path: Path) -> None:
-    pid = launcher.start(LONG, tmp_path)
-    metrics = LONG.folder(tmp_path) / "metrics.jsonl"
+    """The command that it prints goes on, pasted as it stands into a shell, from a folder with an odd name."""
+    runs = tmp_path / "my runs ü"
+    runs.mkdir()
+    pid = launcher.start(LONG, runs)
+    metrics = LONG.folder(runs) / "metrics.jsonl"
     while not metrics.exists() or not metrics.stat().st_size:
         os.kill(pid, 0)
         time.sleep(0.01)
     os.kill(pid, signal.SIGINT)
     assert launcher.wait() == 130, launcher.said()
-    assert "go on with: equipoise run --spec" in launcher.said().splitlines()[-1]
-    summary = Summary.read(LONG.folder(tmp_path))
-    assert (summary.status, summary.steps) == ("stopped", checkpoint.load(LONG.folder(tmp_path))[0]["step"])  # type: ignore[index]
+    summary = Summary.read(LONG.folder(runs))
+    assert (summary.status, summary.steps) == ("stopped", checkpoint.load(LONG.folder(runs))[0]["step"])  # type: ignore[index]
+    command = launcher.said().splitlines()[-1].partition("go on with: ")[2]
+    done = subprocess.run(
+        f"{command} --time-limit 0.3s", shell=True, cwd=TESTS, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"resumed at step {summary.steps} of" in done.stderr
 
 
 def test_the_time_limit_stops_cleanly(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ The workers here are one-line programs, so that every end can be had on purpose.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from equipoise.sweep.processes import processes
 from equipoise.train import Machine, Run, Summary
+from reliability._sessions import NOISY, Launcher
 
 RUN = Run(epochs=1)
 ENDS = {
@@ -53,3 +56,33 @@ def test_a_worker_does_not_hear_the_terminal(tmp_path: Path) -> None:
     group, session = map(int, summary.message.split())
     assert group != os.getpgid(0)
     assert session != os.getsid(0)
+
+
+def test_its_own_error_counts_not_what_another_sweep_writes_to_the_log(tmp_path: Path) -> None:
+    program = "print('error: in use'); print('epoch 3/9  loss 0.1'); raise SystemExit(1)"
+    (summary,) = processes([RUN], Machine(runs=tmp_path), 1, command=(sys.executable, "-c", program))
+    assert summary.message == "in use"
+
+
+def test_a_worker_whose_sweep_is_killed_saves_and_ends(tmp_path: Path) -> None:
+    """``kill -9`` of a sweep leaves nobody training in the dark, and nothing is lost."""
+    run = Run(model=NOISY, epochs=100_000)
+    sweep = Launcher()
+    worker = sweep.start(run, tmp_path, "--parent", str(sweep.pid))
+    folder, end = run.folder(tmp_path), time.monotonic() + 120
+    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").stat().st_size:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.close()
+    while not (folder / "summary.json").exists():
+        assert time.monotonic() < end, f"the worker {worker} goes on"
+        time.sleep(0.05)
+    summary = Summary.read(folder)
+    assert (summary.status, summary.cause) == ("stopped", "SIGTERM")
+
+
+def test_a_worker_is_told_whose_it_is(tmp_path: Path) -> None:
+    program = "import sys; sys.exit('error: ' + ' '.join(sys.argv))"
+    (summary,) = processes([RUN], Machine(runs=tmp_path), 1, command=(sys.executable, "-c", program))
+    assert f"--parent {os.getpid()} " in summary.message

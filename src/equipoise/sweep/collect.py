@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.errors import EquipoiseError, StorageError
-from equipoise.train import Run, Summary, storage
+from equipoise.train import Run, Summary, checks, storage
 
-__all__ = ["collect", "histories"]
+__all__ = ["collect", "histories", "unfinished"]
 
 _CONDITIONS = (
     "hash",
@@ -58,14 +58,34 @@ def histories(
     """The metrics of every epoch of every finished run, by hash; damaged folders as in ``collect``."""
     found = {}
     for folder, run, _ in _finished(Path(root), experiment, problems):
+        path = folder / "metrics.jsonl"
         try:
-            found[run.hash] = storage.read_lines(folder / "metrics.jsonl")
-        except StorageError as error:
+            rows = storage.read_lines(path)
+            for number, row in enumerate(rows, start=1):
+                checks.only_numbers(row, what=f"line {number} of '{path}'")
+        except EquipoiseError as error:
             _report(f"left out: {error}", problems)
+        else:
+            found[run.hash] = rows
     return dict(sorted(found.items()))
 
 
+def unfinished(root: str | Path, experiment: str | None = None) -> list[str]:
+    """A line for every run under ``root`` that was stopped or failed: its folder, and what it said last."""
+    return [
+        f"'{folder}' is not finished ({summary.status}): {summary.message}"
+        for folder, run, summary in _read(Path(root), [])
+        if summary.status != "finished" and experiment in (None, run.experiment)
+    ]
+
+
 def _finished(root: Path, experiment: str | None, problems: list[str] | None) -> Iterator[tuple[Path, Run, Summary]]:
+    for folder, run, summary in _read(root, problems):
+        if summary.status == "finished" and experiment in (None, run.experiment):
+            yield folder, run, summary
+
+
+def _read(root: Path, problems: list[str] | None) -> Iterator[tuple[Path, Run, Summary]]:
     for path in sorted(root.rglob("summary.json")):
         folder = path.parent
         try:
@@ -79,8 +99,7 @@ def _finished(root: Path, experiment: str | None, problems: list[str] | None) ->
             where = "" if str(folder) in str(error) else f"'{folder}': "
             _report(f"left out: {where}{error}", problems)
             continue
-        if summary.status == "finished" and experiment in (None, run.experiment):
-            yield folder, run, summary
+        yield folder, run, summary
 
 
 def _flatten(name: str, value: Any, row: dict[str, Any]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from equipoise.errors import EquipoiseError, InputError, StorageError
 from equipoise.registry import Registry
-from equipoise.sweep.progress import Quiet, SweepProgress
-from equipoise.train import Machine, Run, Summary, finished, train
+from equipoise.sweep.progress import Quiet, SweepProgress, Within
+from equipoise.train import Machine, Progress, Run, Summary, finished, train
 
 __all__ = ["Executor", "cores", "execute", "executors", "failed", "local"]
 
@@ -55,7 +56,9 @@ def execute(
     """
     machine = machine if machine is not None else Machine()
     progress = progress if progress is not None else Quiet()
-    chosen = executors[executor]
+    chosen: Any = executors[executor]
+    if chosen is local:
+        chosen = functools.partial(chosen, progress=Within(progress))
     if workers is not None and workers < 1:
         raise InputError(f"'workers' is {workers}; it must be at least 1")
     results: dict[str, Summary] = {}
@@ -94,15 +97,17 @@ def _known(run: Run, machine: Machine) -> Summary | None:
 
 
 @executors.register("local")
-def local(runs: Sequence[Run], machine: Machine, workers: int) -> Iterator[Summary]:
-    """One run after the other in this process, with all of torch's threads (``workers`` is not used)."""
+def local(
+    runs: Sequence[Run], machine: Machine, workers: int, *, progress: Progress | None = None
+) -> Iterator[Summary]:
+    """One run after the other in this process, with all of torch's threads; the number of workers is not used."""
     end = None if machine.time_limit is None else time.monotonic() + machine.time_limit
     for run in runs:
         left = None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return
         try:
-            summary = train(run, dataclasses.replace(machine, time_limit=left))
+            summary = train(run, dataclasses.replace(machine, time_limit=left), progress=progress)
         except EquipoiseError as error:
             summary = failed(run, error)
         except Exception as error:  # a user's model may raise anything; the other runs go on

@@ -40,10 +40,11 @@ class _Worker:
 def processes(
     runs: Sequence[Run], machine: Machine, workers: int, *, command: Sequence[str] = COMMAND
 ) -> Iterator[Summary]:
-    """Up to ``workers`` processes at a time, each ``command --spec FILE`` with one thread (or the machine's).
+    """Up to ``workers`` processes at a time, of one thread each (or of --threads); each runs ``command --spec FILE``.
 
     A worker writes to ``worker.log`` in its run's folder. Workers sit in sessions of their own, so that Ctrl-C
-    reaches them once, from here, and all of them save. A second Ctrl-C kills them.
+    reaches them once, from here, and all of them save. A second Ctrl-C kills them. When this process is killed,
+    they save and end.
     """
     stopper = Stopper(machine.time_limit)
     end = None if machine.time_limit is None else time.monotonic() + machine.time_limit
@@ -79,7 +80,8 @@ def _start(run: Run, machine: Machine, command: Sequence[str]) -> _Worker:
     storage.write_bytes(spec, run.to_json().encode())
     threads = machine.threads or 1
     flags = dataclasses.replace(machine, threads=threads).arguments()
-    line = [*command, "--spec", str(spec), *flags, *(["--force"] if machine.force else [])]
+    line = [*command, "--spec", str(spec), "--parent", str(os.getpid()), *flags]
+    line += ["--force"] if machine.force else []
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = os.environ | dict.fromkeys(names, str(threads))
     with log.open("ab") as stream:
@@ -109,13 +111,15 @@ def _outcome(worker: _Worker, told: str) -> Summary:
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         return failed(worker.run, f"the worker was killed by {name}; run it again to go on; log: '{log}'")
-    said = _last_line(log, worker.offset).removeprefix("error: ")
+    said = _last_words(log, worker.offset)
     return failed(worker.run, said or f"the worker ended with exit code {code}; log: '{log}'")
 
 
-def _last_line(log: Path, offset: int) -> str:
+def _last_words(log: Path, offset: int) -> str:
+    """The last error in the log, else its last line: a worker of another sweep may be writing there too."""
     with contextlib.suppress(OSError), log.open("rb") as stream:
         stream.seek(offset)
         lines = stream.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else ""
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return next(reversed(errors or lines), "").strip()
     return ""

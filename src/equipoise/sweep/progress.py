@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
+from equipoise.train import Run
+from equipoise.train.progress import Quiet as QuietRun
 from equipoise.train.progress import describe
 from equipoise.train.summary import Summary
 
-__all__ = ["Bar", "Lines", "Quiet", "SweepProgress", "auto", "duration"]
+__all__ = ["Bar", "Lines", "Quiet", "SweepProgress", "Within", "auto", "duration"]
+
+
+_EVERY = 60.0
 
 
 class SweepProgress(Protocol):
@@ -20,6 +27,14 @@ class SweepProgress(Protocol):
 
     def done(self, summary: Summary, count: int, left: float) -> None:
         """One more run has ended, ``count`` in all; ``left`` estimates the seconds until the last."""
+        ...
+
+    def within(self, words: str) -> None:
+        """How far the run under way is."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something the user should know, in one line."""
         ...
 
     def finish(self) -> None:
@@ -34,27 +49,58 @@ class Quiet:
 
     def done(self, summary: Summary, count: int, left: float) -> None: ...
 
+    def within(self, words: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
     def finish(self) -> None: ...
 
 
+class Within(QuietRun):
+    """What a run tells its sweep on the way."""
+
+    def __init__(self, sweep: SweepProgress) -> None:
+        self._sweep = sweep
+        self._name, self._epochs = "", 0
+
+    def start(self, run: Run, steps: int) -> None:
+        self._name, self._epochs = f"{run.rule}, seed {run.seed}", run.epochs
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        self._sweep.within(f"{self._name}, epoch {metrics['epoch']}/{self._epochs}  {describe(metrics)}")
+
+    def note(self, text: str) -> None:
+        self._sweep.note(f"{self._name}: {text}")
+
+
 class Lines:
-    """One plain line per run that ended, with an estimate of the time left."""
+    """One plain line per run that ended, with an estimate of the time left; every minute one on the way."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream if stream is not None else sys.stderr
         self._total = 0
+        self._last = time.monotonic()
 
     def start(self, total: int, finished: int) -> None:
         self._total = total
-        self._write(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))
+        before = f", {finished} of them finished before (--force trains them anew)" if finished else ""
+        self._write(f"{total} runs{before}")
 
     def done(self, summary: Summary, count: int, left: float) -> None:
-        rest = f", about {duration(left)} left" if count < self._total else ""
+        rest = f"  about {duration(left)} left" if count < self._total and summary.status != "stopped" else ""
         self._write(f"{count}/{self._total} {outcome(summary)}{rest}")
+
+    def within(self, words: str) -> None:
+        if time.monotonic() - self._last >= _EVERY:
+            self._write(words)
+
+    def note(self, text: str) -> None:
+        self._write(f"note: {text}")
 
     def finish(self) -> None: ...
 
     def _write(self, text: str) -> None:
+        self._last = time.monotonic()
         self._stream.write(text + "\n")
         self._stream.flush()
 
@@ -75,19 +121,31 @@ class Bar:
             console=Console(stderr=True),
         )
         self._task: Any = None
+        self._left = ""
 
     def start(self, total: int, finished: int) -> None:
         self._task = self._bar.add_task("runs", total=total, completed=finished, words="")
         self._bar.start()
+        if finished:
+            self.note(f"{finished} of {total} finished before; --force trains them anew")
 
     def done(self, summary: Summary, count: int, left: float) -> None:
         if summary.status != "finished":
-            self._bar.console.print(outcome(summary), markup=False, highlight=False)
-        words = f"about {duration(left)} left  {describe(summary.metrics)}"
-        self._bar.update(self._task, completed=count, words=words)
+            self._print(outcome(summary))
+        self._left = f"about {duration(left)} left  " if summary.status != "stopped" else ""
+        self._bar.update(self._task, completed=count, words=self._left + describe(summary.metrics))
+
+    def within(self, words: str) -> None:
+        self._bar.update(self._task, words=self._left + words)
+
+    def note(self, text: str) -> None:
+        self._print(f"note: {text}")
 
     def finish(self) -> None:
         self._bar.stop()
+
+    def _print(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def auto(stream: TextIO | None = None) -> SweepProgress:
@@ -100,6 +158,8 @@ def outcome(summary: Summary) -> str:
     """One run's end in one line."""
     words = f" after {summary.seconds:.1f} s" if summary.seconds else ""
     detail = summary.message or describe(summary.metrics)
+    if summary.status == "stopped" and summary.steps:  # how to go on with a sweep is the sweep's to say
+        detail = f"saved at step {summary.steps} ({summary.cause})"
     return f"{summary.hash} {summary.status}{words}{': ' + detail if detail else ''}"
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,12 +30,26 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--time-limit", default=None, help="stop with a checkpoint after, say, 8m")
     flags.add_argument("--checkpoint-every", default=f"{plain.checkpoint_every}", help="seconds between checkpoints")
     flags.add_argument("--force", action="store_true", help="train a finished run anew")
+    flags.add_argument("--parent", default=None, type=int, help=argparse.SUPPRESS)
     return flags
+
+
+def _end_with(parent: int) -> None:
+    """Ask this process to save and end once ``parent``, who started it, is gone."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def main(argv: Sequence[str], *, progress: Progress | None = None) -> int:
     """Train the run in ``--spec`` and return the exit code; an ``EquipoiseError`` is the caller's to show."""
     given = parser().parse_args(argv)
+    if given.parent is not None:
+        _end_with(given.parent)
     if not given.spec.is_file():
         raise InputError(f"there is no spec file '{given.spec}'")
     try:

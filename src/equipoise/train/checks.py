@@ -14,7 +14,7 @@ from typing import Any
 
 from equipoise.errors import InputError
 
-__all__ = ["canonical", "check_fields", "json_value", "known_keys", "load_json"]
+__all__ = ["canonical", "check_fields", "json_value", "known_keys", "load_json", "only_numbers"]
 
 
 def json_value(value: Any, name: str) -> Any:
@@ -108,6 +108,13 @@ def known_keys(given: Iterable[object], known: Iterable[str], *, kind: str) -> N
             near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names) or 'none'}"
             raise InputError(f"unknown {kind} '{key}'{hint}")
+
+
+def only_numbers(table: Mapping[str, Any], *, what: str) -> None:
+    """Refuse a table of measurements in which a value is neither a number nor null."""
+    for key, value in table.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise InputError(f"'{key}' of {what} is {value!r}; expected a number")
 
 
 def load_json(text: str, *, what: str) -> Any:

@@ -57,7 +57,7 @@ class Machine:
             "--device",
             self.device,
             "--checkpoint-every",
-            repr(self.checkpoint_every),
+            str(round(self.checkpoint_every, 3)),
         ]
         for flag, value in (
             ("--threads", self.threads),
@@ -65,7 +65,7 @@ class Machine:
             ("--time-limit", self.time_limit),
         ):
             if value is not None:
-                flags += [flag, str(value)]
+                flags += [flag, str(round(value, 3) if isinstance(value, float) else value)]
         return flags
 
 

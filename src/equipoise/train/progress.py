@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -64,8 +65,9 @@ def describe(metrics: Mapping[str, Any]) -> str:
         accuracy = metrics.get(f"{name}_accuracy")
         if accuracy is not None:
             words.append(f"{name} {accuracy:.1%}")
-    if metrics.get("angle") is not None:
-        words.append(f"angle {metrics['angle']:.1f}°")
+    angle = metrics.get("angle")
+    if angle is not None and math.isfinite(angle):
+        words.append(f"angle {angle:.1f}°")
     return "  ".join(words)
 
 
@@ -131,13 +133,14 @@ class Bar:
         self._bar.update(self._task, completed=metrics["step"], words=describe(metrics))
 
     def note(self, text: str) -> None:
-        self._bar.console.print(f"note: {text}", markup=False, highlight=False)
+        self._bar.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def finish(self, summary: Summary) -> None:
         self._bar.stop()
         words = describe(summary.metrics)
         line = f"{summary.status} after {summary.seconds:.1f} s{_colon(words)}{_colon(summary.message)}"
-        self._bar.console.print(line, markup=False, highlight=False)
+        # Not wrapped: a command in it has to survive being copied.
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def auto(stream: TextIO | None = None) -> Progress:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +56,7 @@ def train(run: Run, machine: Machine | None = None, *, progress: Progress | None
     folder = run.folder(machine.runs)
     done = None if machine.force else finished(run, machine.runs)
     if done is not None:
+        progress.note("finished before, so nothing is trained; --force trains it anew")
         return done
     with _threads(machine.threads), _global_state(machine.device):
         parts = build(run, machine)
@@ -155,7 +158,8 @@ def _summary(loop: Loop, status: str, *, selected_epoch: int = 0, cause: str = "
 
 def _again(folder: Path, machine: Machine) -> str:
     """How to go on with the run in ``folder``."""
-    command = ["equipoise", "run", "--spec", str(folder / "spec.json"), *machine.arguments()]
+    program = ["equipoise"] if shutil.which("equipoise") else [sys.executable, "-m", "equipoise"]
+    command = [*program, "run", "--spec", str(folder / "spec.json"), *machine.arguments()]
     return f"go on with: {shlex.join(command)}"
 
 

@@ -67,8 +67,9 @@ class Summary:
         summary = cls(**table)
         if summary.status not in STATUSES:
             raise ValueError(f"the status is {summary.status!r}; expected one of {', '.join(STATUSES)}")
-        if not isinstance(summary.metrics, dict) or not isinstance(summary.selected, dict):
-            raise ValueError("its metrics are no table")
+        checks.check_fields(summary)
+        for name in ("metrics", "selected"):
+            checks.only_numbers(getattr(summary, name), what=f"'{name}'")
         return summary
 
 
