@@ -154,8 +154,8 @@ def test_an_experiment_and_an_executor_from_outside_run(enter: Callable, tmp_pat
     assert main(["run", "mine/first", "--preset", "smoke", "--epochs", "2", "--runs", str(tmp_path)]) == 0
     rows = sweep.collect(tmp_path, experiment="mine/first")
     assert {(r["rule"], r["epochs"], r["version"], r["preset"]) for r in rows} == {
-        ("bp", 2, 2, "smoke"),
-        ("fa", 2, 2, "smoke"),
+        ("bp", 2, 2, "smoke (changed)"),
+        ("fa", 2, 2, "smoke (changed)"),
     }
     other = tmp_path / "other"
     main(["run", "mine/first", "--preset", "smoke", "--executor", "once", "--runs", str(other)])

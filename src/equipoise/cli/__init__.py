@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from equipoise._version import __version__
 from equipoise.errors import EquipoiseError, unknown_name
@@ -51,7 +55,30 @@ def _import_from_here() -> None:
         sys.path.insert(0, here)
 
 
-def _dispatch(argv: Sequence[str]) -> int:
+@contextlib.contextmanager
+def _ends_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process during imports, where extension modules would swallow a ``KeyboardInterrupt``."""
+
+    def end(*_: object) -> None:
+        os.write(2, b"stopped\n")
+        os._exit(130)
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _command(name: str) -> ModuleType:
+    module = MODULES.get(name, name)
+    return importlib.import_module(f"equipoise.cli.{module}")
+
+
+def _dispatch(argv: Sequence[str], *, process: bool) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         sys.stdout.write(_help())
         return 0
@@ -62,9 +89,10 @@ def _dispatch(argv: Sequence[str]) -> int:
     if command not in COMMANDS:
         raise unknown_name("command", command, COMMANDS)
     _import_from_here()
-    _plugins()
-    module = MODULES.get(command, command)
-    return importlib.import_module(f"equipoise.cli.{module}").main(rest)
+    with _ends_at_once() if process else contextlib.nullcontext():
+        _plugins()
+        module = _command(command)
+    return module.main(rest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given
     try:
-        return _dispatch([word for word in given if word != "--debug"])
+        return _dispatch([word for word in given if word != "--debug"], process=argv is None)
     except EquipoiseError as error:
         if debug:
             raise
@@ -87,3 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except Exception as error:  # of a user's own model or data, or a fault of ours
+        if debug:
+            raise
+        words = " ".join(str(error).split())
+        sys.stderr.write(f"error: {type(error).__name__}: {words} (--debug shows where)\n")
+        return 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from collections.abc import Callable, Sequence
 
@@ -13,7 +15,14 @@ __all__ = ["main"]
 def _rules() -> dict[str, str]:
     from equipoise import rules
 
-    return {name: rules.describe(name) for name in rules.names()}
+    def options(name: str) -> str:
+        fields = dataclasses.fields(rules.options(name))
+        return " ".join(
+            f"{item.name}={item.default if isinstance(item.default, str) else json.dumps(item.default)}"
+            for item in fields
+        )
+
+    return {name: f"{rules.describe(name)} [--options {options(name)}]" for name in rules.names()}
 
 
 def _models() -> dict[str, str]:
@@ -42,10 +51,32 @@ def _losses() -> dict[str, str]:
     return dict.fromkeys(losses, "batch mean")
 
 
+def _laws() -> dict[str, str]:
+    from equipoise.functional import laws
+
+    return {name: _first_line(laws[name]) for name in laws}
+
+
+def _optimizers() -> dict[str, str]:
+    from equipoise.train import optimizer_names
+
+    return dict.fromkeys(optimizer_names(), "torch.optim")
+
+
+def _schedulers() -> dict[str, str]:
+    from equipoise.train import scheduler_names
+
+    return {n: "no schedule" if n == "constant" else "torch.optim.lr_scheduler" for n in scheduler_names()}
+
+
 def _executors() -> dict[str, str]:
     from equipoise.sweep import executors
 
-    return {n: (executors[n].__doc__ or "").strip().splitlines()[0] for n in executors}
+    return {n: _first_line(executors[n]) for n in executors}
+
+
+def _first_line(part: object) -> str:
+    return (part.__doc__ or "").strip().partition("\n")[0].replace("``", "")
 
 
 KINDS: dict[str, Callable[[], dict[str, str]]] = {
@@ -54,6 +85,9 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "data": _data,
     "experiments": _experiments,
     "losses": _losses,
+    "laws": _laws,
+    "optimizers": _optimizers,
+    "schedulers": _schedulers,
     "executors": _executors,
 }
 

@@ -21,32 +21,22 @@ class Comparison(SideBySide):
     Args:
         rules: their names, as bp,fa,dfa
         run: what they share
+        rates: learning rates by rule, where they differ from --lr, as fa=0.03
+        rule_options: options by rule, as dfa.hidden_scale=100
     """
 
     rules: tuple[str, ...] = ("bp", "fa", "dfa", "shallow")
     run: Run = dataclasses.field(default_factory=lambda: Run(experiment="compare", alignment_batch=256))
 
 
-def _rules(words: Sequence[str]) -> list[str]:
-    """``--rules bp,fa`` and ``--rules=bp,fa`` as ``--rules bp fa``."""
-    out: list[str] = []
-    for word in words:
-        if word.startswith("--rules="):
-            out += ["--rules", *word.removeprefix("--rules=").split(",")]
-        elif out and out[-1] == "--rules" and "," in word:
-            out += word.split(",")
-        else:
-            out.append(word)
-    return out
-
-
 def main(argv: Sequence[str]) -> int:
     """Train every rule and return the exit code."""
     study, where = parse(
         Comparison(),
-        _rules(argv),
+        argv,
         command="compare",
         description="Train one model with several rules (--rules bp,fa,dfa) on the same data, seeds and schedule.",
+        hide=("version", "preset", *Comparison.DECIDES),
     )
     runs = [run for seed in seeds_of(study.run.seed, where) for run in study.runs(seed)]
     return execute_and_show(runs, where)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 from equipoise.errors import InputError
 from equipoise.train import Machine, parse_duration
@@ -24,7 +24,7 @@ class Where:
 
     Args:
         runs: the folder of all runs
-        seeds: how many seeds, from --seed upwards
+        seeds: how many seeds, from --seed upwards; results are their mean and 95 % interval
         executor: local, or processes (one thread each)
         workers: processes at a time; all cores if not given
         device: a torch device
@@ -101,19 +101,28 @@ def _constructors() -> Any:
     return registry
 
 
-def _plain(instance: Any) -> Any:
-    """``instance`` as a dataclass that checks nothing, so that the parser never words our errors."""
+def _plain(instance: Any, hide: Sequence[str]) -> Any:
+    """``instance`` as a dataclass that checks nothing, so that the parser never words our errors.
+
+    The fields in ``hide`` keep their values and have no flag. Of the docstring help shows the arguments alone.
+    """
+    import tyro
+
     hints = get_type_hints(type(instance))
     fields = []
     for item in dataclasses.fields(instance):
         value = getattr(instance, item.name)
         if dataclasses.is_dataclass(value):
-            value = _plain(value)
+            value = _plain(value, hide)
             fields.append((item.name, type(value), field(default=value)))
+        elif item.name in hide:
+            fixed = Annotated[hints[item.name], tyro.conf.Fixed, tyro.conf.Suppress]
+            fields.append((item.name, fixed, field(default_factory=partial(copy, value))))
         else:
             fields.append((item.name, hints[item.name], field(default_factory=partial(copy, value))))
     kind = make_dataclass(type(instance).__name__, fields, frozen=True, eq=False)
-    kind.__doc__ = type(instance).__doc__
+    first, _, arguments = (type(instance).__doc__ or "").partition("Args:")
+    kind.__doc__ = first.split("\n\n")[0].replace("``", "") + f"\n\n    Args:{arguments}"
     return kind()
 
 
@@ -123,17 +132,27 @@ def _checked(plain: Any, like: Any) -> Any:
     for name, value in values.items():
         if dataclasses.is_dataclass(value):
             values[name] = _checked(value, getattr(like, name))
+        elif isinstance(value, tuple):
+            values[name] = tuple(part for word in value for part in _parts(word))
     return type(like)(**values)
 
 
-def parse(what: Given, argv: Sequence[str], *, command: str, description: str) -> tuple[Given, Where]:
+def _parts(word: Any) -> list[Any]:
+    """The names in ``bp,fa``: a list may be written with commas, with spaces or with both."""
+    return [part for part in word.split(",") if part] if isinstance(word, str) else [word]
+
+
+def parse(
+    what: Given, argv: Sequence[str], *, command: str, description: str, hide: Sequence[str] = ()
+) -> tuple[Given, Where]:
     """``what`` (a dataclass instance: the defaults) with the flags in ``argv`` applied, and the ``Where`` flags.
 
-    Bad flags end the process with exit code 2 and the nearest known flag; ``--help`` with 0.
+    ``hide`` names fields that are not for the user to set here. Bad flags end the process with exit code 2 and the
+    nearest known flag; ``--help`` with 0.
     """
     import tyro
 
-    plain = _plain(what)
+    plain = _plain(what, hide)
     job = make_dataclass(
         "Job", [("settings", type(plain), field(default=plain)), ("machine", Where, field(default=Where()))]
     )
@@ -143,6 +162,6 @@ def parse(what: Given, argv: Sequence[str], *, command: str, description: str) -
             args=list(argv),
             prog=f"equipoise {command}",
             description=description,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
     return _checked(given.settings, what), given.machine

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 
-from equipoise import report
+from equipoise import data, report, rules
 from equipoise.cli.flags import Where
+from equipoise.functional.losses import as_loss
 from equipoise.sweep import execute
 from equipoise.sweep import progress as sweep_progress
 from equipoise.sweep.worker import exit_code
@@ -25,30 +27,41 @@ def seeds_of(first: int, where: Where) -> range:
 def execute_and_show(runs: Sequence[Run], where: Where) -> int:
     """Train ``runs``, print a table of them, and return the exit code."""
     machine = where.machine()
+    _check_names(runs)
     if len(runs) == 1 and where.executor == "local":
         summaries = [train(runs[0], machine, progress=train_progress.auto())]
     else:
         summaries = execute(
             runs, machine, executor=where.executor, workers=where.workers, progress=sweep_progress.auto()
         )
-    show_runs(runs, summaries)
+    show_runs(runs, summaries, where)
     stopped = [s for s in summaries if s.status == "stopped"]
-    if stopped:
-        sys.stderr.write(f"{len(stopped)} of {len(runs)} runs stopped; the same command goes on with them\n")
+    if stopped and len(runs) > 1:
+        sys.stderr.write(f"{len(stopped)} of {len(runs)} runs are not finished; the same command goes on with them\n")
     return max(map(exit_code, summaries), default=0)
 
 
-def show_runs(runs: Sequence[Run], summaries: Sequence[Summary]) -> None:
+def _check_names(runs: Sequence[Run]) -> None:
+    """Refuse a misspelt name before the first of several runs has trained for hours."""
+    for run in runs:
+        rules.options(run.rule)
+        as_loss(run.loss)
+        if ":" not in run.data:
+            data.describe(run.data)
+
+
+def show_runs(runs: Sequence[Run], summaries: Sequence[Summary], where: Where) -> None:
     """One line per setting: mean and interval over its seeds, the angle, the time; and what failed."""
+    finished = [(run, s) for run, s in zip(runs, summaries, strict=True) if s.status == "finished"]
     rows = [
-        {**dataclasses.asdict(run), "hash": run.hash, "seconds": s.seconds, **s.selected}
-        for run, s in zip(runs, summaries, strict=True)
-        if s.status == "finished"
+        {**dataclasses.asdict(run), **s.selected, "hash": run.hash, "seconds": s.seconds, "lr": run.lr}
+        for run, s in finished
     ]
     if rows:
-        show_table(report.group_table(report.group(rows, "test_accuracy"), caption="Test accuracy"))
-        where = sorted({run.experiment for run in runs})
-        sys.stdout.write(f"page: equipoise report RUNS   (experiment {', '.join(where)})\n")
+        show_table(report.outcome_table(rows))
+        for note in sorted({s.note for _, s in finished if s.note}):
+            sys.stdout.write(f"{note}\n")
+        sys.stdout.write(f"For the page with curves: equipoise report {shlex.quote(where.runs)}\n")
     for run, summary in zip(runs, summaries, strict=True):
         if summary.status == "failed":
             sys.stderr.write(f"failed: {run.experiment}/{run.hash} ({run.rule}, seed {run.seed}): {summary.message}\n")
@@ -67,13 +80,18 @@ def _text(cell: report.Cell) -> str:
 
 
 def show_table(table: report.Table) -> None:
-    """Print a report's table to the terminal."""
+    """Print a report's table to the terminal, its caption below it."""
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(caption=table.caption, caption_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns:
-        shown.add_column(column)
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for k, column in enumerate(table.columns):
+        words = all(isinstance(row[k], str) for row in table.rows)
+        shown.add_column(column, justify="left" if words else "right")
     for row in table.rows:
         shown.add_row(*map(_text, row))
-    Console().print(shown, markup=False, highlight=False)
+    console.print(shown)
+    console.print(table.caption.replace("`", ""))

@@ -22,7 +22,7 @@ def comparisons(rows: Sequence[Row], numbers: Sequence[Published]) -> list[repor
     """Published against ours, for each number that finished runs match; smoke runs are never compared."""
     found = []
     for number in numbers:
-        matching = [r for r in rows if number.matches(r) and r.get("preset") not in ("smoke", "")]
+        matching = [r for r in rows if number.matches(r) and not str(r.get("preset") or "smoke").startswith("smoke")]
         for preset in sorted({str(r["preset"]) for r in matching}):
             ours = [r for r in matching if r["preset"] == preset and r.get(number.metric) is not None]
             if ours:
@@ -43,11 +43,14 @@ def comparisons(rows: Sequence[Row], numbers: Sequence[Published]) -> list[repor
 
 
 def _variants(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by what a curve stands for: the rule, and the model and data where they differ."""
-    telling = [k for k in ("rule", "model", "data", "preset") if k == "rule" or len({r.get(k) for r in rows}) > 1]
+    """Rows by what a curve stands for: the rule, and where they differ the model, the data and the settings."""
+    telling = [k for k in ("rule", "model", "data") if k == "rule" or len({r.get(k) for r in rows}) > 1]
+    held = {str(row["hash"]): row for row in rows}
     found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(", ".join(str(row.get(k)) for k in telling if row.get(k)), []).append(row)
+    for one in report.group(rows, "seconds"):
+        members = [held[name] for name in one.hashes]
+        words = [*(str(members[0].get(k)) for k in telling), one.settings]
+        found[", ".join(filter(None, words))] = members
     return found
 
 
@@ -82,11 +85,14 @@ def drawings(rows: Sequence[Row], histories: Histories) -> list[Drawing]:
     if any(len(c.x) > 1 for c in curves.values()):
         shown = {name: c for name, c in curves.items() if len(c.x)}
         options = {"ylabel": "test accuracy", "percent": True, "order": order}
-        drawn.append(_draw("accuracy", "Test accuracy after each epoch", plots.learning_curves, shown, **options))
+        bands = "; bands: 95 % interval over seeds" if any(len(m) > 1 for m in variants.values()) else ""
+        drawn.append(
+            _draw("accuracy", f"Test accuracy after each epoch{bands}", plots.learning_curves, shown, **options)
+        )
     layers = {name: report.layers(members) for name, members in variants.items()}
     layers = {name: s for name, s in layers.items() if len(s.x) and max(s.mean) > 0.01}
     if layers:
-        title = "Angle between each layer's update and backprop's, after training"
+        title = "Angle between each layer's update and backprop's, after training; layers by their names in the model"
         drawn.append(_draw("angles", title, plots.angles, layers, order=order))
     seconds = {n: plots.Series([""], [fmean(float(r["seconds"]) for r in m)]) for n, m in variants.items()}
     title = "Seconds of training for a run, mean"
@@ -98,9 +104,7 @@ def experiment_section(name: str, rows: Sequence[Row], histories: Histories, abo
     known = experiments[name] if name in experiments else None  # noqa: SIM401 (a Registry has no get)
     text = about or (f"Source: {known.source}." if known else "Runs of your own.")
     notes = sorted({str(r["note"]) for r in rows if r.get("note")})
-    tables = [
-        report.group_table(report.group(rows, "test_accuracy"), caption="Test accuracy, mean and interval over seeds.")
-    ]
+    tables = [report.outcome_table(rows)]
     compared = comparisons(rows, published())
     if compared:
         tables.insert(0, report.comparison_table(compared, caption="Published against ours"))
@@ -117,8 +121,12 @@ def page_of(
     *,
     first: Sequence[report.Section] = (),
     about: Mapping[str, str] | None = None,
+    left: int = 0,
 ) -> str:
-    """The whole page, ``about`` holding texts by experiment; ``InputError`` where there is nothing to show."""
+    """The whole page, ``about`` holding texts by experiment; ``InputError`` where there is nothing to show.
+
+    ``left`` is the number of runs that are not shown, because they were stopped or failed.
+    """
     if not rows:
         raise InputError("there is no finished run to report on; run something first, for example `equipoise demo`")
     names = sorted({str(r["experiment"]) for r in rows})
@@ -127,4 +135,5 @@ def page_of(
         experiment_section(n, [r for r in rows if r["experiment"] == n], histories, texts.get(n, "")) for n in names
     ]
     count = f"Finished runs: {len(rows)}. Experiments: {len(names)}."
-    return report.page(title, [*first, *sections], subtitle=count, footer="Written by `equipoise report`.")
+    count += f" Not finished, and not shown: {left}." if left else ""
+    return report.page(title, [*first, *sections], subtitle=count, footer="Written by `equipoise`.")

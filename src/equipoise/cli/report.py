@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from equipoise import report, sweep
 from equipoise.cli.pages import Histories, drawings, page_of
-from equipoise.errors import InputError
+from equipoise.errors import InputError, unknown_name
 from equipoise.papers import load_all
 
 __all__ = ["main"]
@@ -49,9 +49,14 @@ def main(argv: Sequence[str]) -> int:
     problems: list[str] = []
     rows = sweep.collect(root, experiment=flags.experiment, problems=problems)
     histories = sweep.histories(root, flags.experiment, problems=problems)
-    for line in sorted(set(problems)):
+    left = sweep.unfinished(root, flags.experiment)
+    for line in [*sorted(set(problems)), *left]:
         sys.stderr.write(f"note: {line}\n")
-    page = page_of(f"Equipoise: {root.name}", rows, histories)
+    if flags.experiment and not rows and not left:
+        raise unknown_name(
+            f"experiment in '{root}',", flags.experiment, {str(r["experiment"]) for r in sweep.collect(root)}
+        )
+    page = page_of(f"Equipoise: {root.resolve().name}", rows, histories, left=len(left))
     target = report.write(flags.out or root / "report.html", page)
     sys.stdout.write(f"{target}\n")
     for name in sorted({str(r["experiment"]) for r in rows}):

@@ -8,19 +8,24 @@ from collections.abc import Sequence
 
 from equipoise.cli.flags import parse
 from equipoise.cli.outcome import execute_and_show, seeds_of
-from equipoise.errors import InputError
+from equipoise.errors import InputError, unknown_name
 from equipoise.papers import load_all
 from equipoise.sweep import worker
-from equipoise.train import experiments
+from equipoise.train import Run, experiments
 from equipoise.train import progress as train_progress
 
 __all__ = ["main"]
 
-USAGE = """usage: equipoise run EXPERIMENT [--preset smoke|quick|paper] [options]
+USAGE = """usage: equipoise run EXPERIMENT [--preset smoke|quick|paper] [--seeds N] [--protocol authors] [options]
        equipoise run --spec FILE [options]
 
-`equipoise list experiments` names the experiments; `equipoise run EXPERIMENT --help` its options.
+  --preset    smoke: seconds, on embedded images; quick: minutes, on real data; paper: the exact protocol
+  --seeds     how many seeds, from --seed upwards
+  --protocol  authors: report the epoch that is best on the test set, as some authors did; labelled so everywhere
+
+`equipoise list experiments` names the experiments; `equipoise run EXPERIMENT --help` shows every option.
 """
+PROTOCOLS = ("paper", "authors")
 
 
 def _take(words: list[str], flag: str, default: str) -> str:
@@ -41,26 +46,50 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     if any(word == "--spec" or word.startswith("--spec=") for word in words):
         return worker.main(words, progress=train_progress.auto())
+    preset, seed, protocol = (
+        _take(words, "--preset", ""),
+        _take(words, "--seed", "0"),
+        _take(words, "--protocol", "paper"),
+    )
     if not words or words[0].startswith("-"):
-        sys.stdout.write(USAGE)
-        return 0 if words and words[0] in ("-h", "--help") else 2
-    load_all()
-    experiment = experiments[words.pop(0)]
-    preset = _take(words, "--preset", "quick" if "quick" in experiment.presets else next(iter(experiment.presets)))
-    seed = _take(words, "--seed", "0")
+        if words[:1] in (["-h"], ["--help"]):
+            sys.stdout.write(USAGE)
+            return 0
+        raise InputError("name the experiment first: equipoise run EXPERIMENT (`equipoise list experiments` has them)")
     if not seed.isdigit():
         raise InputError(f"--seed takes a whole number, not '{seed}'")
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, PROTOCOLS)
+    load_all()
+    experiment = experiments[words.pop(0)]
+    preset = preset or ("quick" if "quick" in experiment.presets else next(iter(experiment.presets)))
+    study = experiment.preset(preset)
     study, where = parse(
-        experiment.preset(preset),
+        study,
         words,
         command=f"run {experiment.name}",
         description=(
-            f"{experiment.title}. Presets (--preset): {', '.join(experiment.presets)}. Source: {experiment.source}."
+            f"{experiment.title}. Presets (--preset): {', '.join(experiment.presets)}; shown are the defaults of "
+            f"'{preset}'. --protocol authors reports the epoch that is best on the test set, as some authors did. "
+            f"Source: {experiment.source}."
         ),
+        hide=("experiment", "version", "preset", *getattr(study, "DECIDES", ())),
     )
-    runs = [
-        dataclasses.replace(run, preset=preset, version=experiment.version)
-        for seed in seeds_of(int(seed), where)
-        for run in study.runs(seed)
-    ]
-    return execute_and_show(runs, where)
+    planned, asked = (
+        [
+            dataclasses.replace(run, version=experiment.version)
+            for s in seeds_of(int(seed), where)
+            for run in one.runs(s)
+        ]
+        for one in (experiment.preset(preset), study)
+    )
+    hashes = {run.hash for run in planned}
+    return execute_and_show([_labelled(run, preset, protocol, run.hash not in hashes) for run in asked], where)
+
+
+def _labelled(run: Run, preset: str, protocol: str, changed: bool) -> Run:
+    """``run`` under the name of its preset, which says so where flags changed it or the test set selects."""
+    label = f"{preset} (changed)" if changed else preset
+    if protocol == "authors":
+        return dataclasses.replace(run, select="test", preset=f"{label} (best epoch on test)")
+    return dataclasses.replace(run, preset=label)

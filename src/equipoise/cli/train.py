@@ -22,5 +22,6 @@ def main(argv: Sequence[str]) -> int:
             "Train a model with one rule. --model takes a built-in one (mlp:784-300-10) or your own function "
             "(package.module:function, no arguments, returns a torch.nn.Module); --data a name or your own function."
         ),
+        hide=("version", "preset"),
     )
     return execute_and_show([dataclasses.replace(run, seed=seed) for seed in seeds_of(run.seed, where)], where)

@@ -23,6 +23,9 @@ class SideBySide:
         rule_options: options by rule, as dfa.hidden_scale=100
     """
 
+    # Fields of the shared run that this study sets for each of its runs.
+    DECIDES = ("rule", "options")
+
     run: Run = field(default_factory=Run)
     rules: tuple[str, ...] = ("bp", "fa", "dfa", "shallow")
     rates: dict[str, Any] = field(default_factory=dict)

@@ -20,5 +20,6 @@ from equipoise.report.summary import curve as curve
 from equipoise.report.summary import group as group
 from equipoise.report.summary import group_table as group_table
 from equipoise.report.summary import layers as layers
+from equipoise.report.summary import outcome_table as outcome_table
 from equipoise.report.summary import run_table as run_table
 from equipoise.report.summary import series as series

@@ -11,9 +11,9 @@ from typing import Any
 from equipoise.measure.statistics import Estimate, estimate
 from equipoise.plots import Series
 from equipoise.report.comparison import decimals, plus_minus
-from equipoise.report.content import MINUS, Cell, Code, Number, Table, csv_text
+from equipoise.report.content import MINUS, NOTHING, Cell, Code, Number, Table, csv_text
 
-__all__ = ["Group", "curve", "group", "group_table", "layers", "run_table", "series"]
+__all__ = ["Group", "curve", "group", "group_table", "layers", "outcome_table", "run_table", "series"]
 
 Row = Mapping[str, Any]
 
@@ -36,6 +36,10 @@ CODES = frozenset({"hash", "commit"})
 WORDS = frozenset({"rule", "data", "model", "preset", "device", "commit"})
 BY = ("experiment", "data", "model", "rule")
 SHORT_COMMIT = 9
+OUTCOME = (
+    "Test accuracy: mean ± half the 95 % Student interval over seeds. Angle to backprop: mean over the hidden layers. "
+    "Seconds: one run's training, mean."
+)
 
 
 @dataclass(frozen=True)
@@ -109,22 +113,44 @@ def group(rows: Iterable[Row], metric: str, *, by: Sequence[str] = BY) -> list[G
     ]
 
 
+def outcome_table(rows: Sequence[Row], *, caption: str = OUTCOME) -> Table:
+    """One row per group of runs: test accuracy in per cent, the hidden layers' mean angle, seeds, seconds of a run."""
+    groups = group(rows, "test_accuracy")
+    more: dict[str, Sequence[Cell]] = {}
+    for head, metric in (("angle, °", "angle"), ("seconds", "seconds")):
+        found = {one.hashes: one.estimate.mean for one in group(rows, metric)}
+        if found:
+            means = [found.get(one.hashes, math.nan) for one in groups]
+            more[head] = [Number(m, f"{m:.1f}") if math.isfinite(m) else NOTHING for m in means]
+    percent = [dataclasses.replace(one, values=tuple(100 * v for v in one.values)) for one in groups]
+    return group_table(percent, metric="test accuracy, %", caption=caption, more=more)
+
+
 def group_table(
-    groups: Sequence[Group], *, by: Sequence[str] = BY, metric: str = "test accuracy", caption: str = ""
+    groups: Sequence[Group],
+    *,
+    by: Sequence[str] = BY,
+    metric: str = "test accuracy",
+    caption: str = "",
+    more: Mapping[str, Sequence[Cell]] | None = None,
 ) -> Table:
-    """One row per group: its key, mean ± half-interval, seeds. What all groups share goes into the caption."""
+    """One row per group: its key, mean ± half-interval, seeds, and the columns ``more``.
+
+    What all groups share goes into the caption.
+    """
     told = [i for i in range(len(by)) if i == len(by) - 1 or len({g.key[i] for g in groups}) > 1]
     found = [g.estimate for g in groups]
     places = max((decimals(e.mean, e.half) for e in found if e.n > 1), default=None)
-    columns: dict[str, list[Cell]] = {by[i]: [g.key[i] for g in groups] for i in told}
+    columns: dict[str, Sequence[Cell]] = {by[i]: [g.key[i] for g in groups] for i in told}
     if any(g.settings for g in groups):
         columns["settings"] = [g.settings for g in groups]
     columns[metric] = [plus_minus(e.mean, e.half, places=places) for e in found]
     columns["seeds"] = [Number(len(g.values)) for g in groups]
+    columns.update(more or {})
     presets = [", ".join(g.presets) for g in groups]
     shared = [(by[i], groups[0].key[i]) for i in range(len(by)) if groups and i not in told]
     if len(set(presets)) > 1:
-        columns["preset"] = list(presets)
+        columns["preset"] = presets
     elif presets:
         shared.append(("preset", presets[0]))
     return Table(list(columns), list(zip(*columns.values(), strict=True)), _with_shared(caption, shared))
