@@ -46,7 +46,7 @@ def line(name: str, timing: Timing, others: float) -> str:
     gap = "" if timing.floor is None else f"{timing.value / timing.floor - 1:+.1%}"
     row = f"{name:32} {timing.value:8.3f} {spread:>17} {timing.rounds:6} {bar:>7} {bars.verdict(name, timing):8}"
     notes = [
-        *([] if timing.settled else ["halves disagree"]),
+        *([] if timing.settled else ["not settled"]),
         *([f"not alone: others used {others:.2f} cores"] if others > machine.BUSY_OTHERS else []),
         *([f"two copies of one step differ by {abs(timing.value - 1):.1%}"] if uneven(name, timing) else []),
     ]

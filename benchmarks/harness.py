@@ -2,7 +2,8 @@
 
 Each round times both sides once, in a random order, and keeps their ratio; the result is the median of the
 ratios with the 95 % interval that the order statistics give it. Rounds go on until the medians of the first
-and the second half agree, or the stated maximum is reached.
+and the second half agree and the interval is narrow, or the stated maximum is reached: a bar is held by the
+interval's better end, so a wide interval must not be one that holds everything.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ Side = Callable[[], float]  # does the work once and returns the seconds it took
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to go on: at least ``least`` rounds, at most ``most``, until two halves agree."""
+    """How long to go on: at least ``least`` rounds, at most ``most``, until two halves agree and ``width`` is met."""
 
     least: int = 40
     most: int = 400
     agreement: float = 0.05
+    width: float = 0.05  # of the interval, relative to the median
     warm_up: float = 0.5  # seconds on each side
 
 
@@ -100,6 +102,12 @@ def halves_agree(values: list[float], agreement: float) -> bool:
     return abs(first - second) <= agreement * min(abs(first), abs(second))
 
 
+def narrow(values: list[float], width: float) -> bool:
+    """Whether the median's interval is at most ``width`` wide, relatively."""
+    low, high = median_interval(values)
+    return high - low <= width * statistics.median(values)
+
+
 def compare(pair: Pair, *, seed: int = 0) -> Timing:
     """Time the two sides of ``pair`` in rounds of random order."""
     order = random.Random(seed)
@@ -122,7 +130,8 @@ def compare(pair: Pair, *, seed: int = 0) -> Timing:
             for side, seconds in sides:
                 seconds.append(side())
             ratios.append(ours[-1] / baseline[-1])
-            settled = len(ratios) >= pair.effort.least and halves_agree(ratios, pair.effort.agreement)
+            enough = len(ratios) >= pair.effort.least
+            settled = enough and halves_agree(ratios, pair.effort.agreement) and narrow(ratios, pair.effort.width)
     finally:
         gc.enable()
     low, high = median_interval(ratios)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.harness import Effort, Pair, Side
 
-EFFORT = Effort(least=12, most=40, warm_up=0.1)
+EFFORT = Effort(least=12, most=40, width=0.1, warm_up=0.1)
 TORCH = "import torch"
 OURS = "import equipoise, torch"
 PARTS = "import equipoise as e; e.functional, e.nn, e.rules, e.measure, e.models, e.data, e.train"

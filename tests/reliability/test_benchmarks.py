@@ -51,11 +51,19 @@ def test_both_sides_go_first_equally_often() -> None:
 
 def test_rounds_go_on_until_two_halves_agree() -> None:
     slow_start = scripted([*[2.0] * 8, *[1.0] * 1000])
-    timing = compare(Pair(slow_start, scripted([1.0]), effort=Effort(least=10, most=200, warm_up=0.0)))
+    timing = compare(Pair(slow_start, scripted([1.0]), effort=Effort(least=10, most=200, width=9.0, warm_up=0.0)))
     assert (timing.value, timing.settled) == (1.0, True)
     assert timing.rounds > 14  # seven slow rounds (one warmed up) are outvoted in the first half from then on
     rising = compare(Pair(scripted([1.1**i for i in range(61)]), scripted([1.0]), effort=QUICK))
     assert (rising.rounds, rising.settled) == (QUICK.most, False)
+
+
+def test_a_wide_interval_is_not_settled() -> None:
+    """Halves that agree on a median between 1 and 2 would hold any bar above 1."""
+    restless = compare(Pair(scripted([1.0, 2.0, 1.5]), scripted([1.0]), effort=QUICK))
+    assert (restless.rounds, restless.settled) == (QUICK.most, False)
+    steady = compare(Pair(scripted([1.0, 1.04, 1.02]), scripted([1.0]), effort=QUICK))
+    assert (steady.rounds, steady.settled) == (QUICK.least, True)
 
 
 @pytest.mark.parametrize(("second", "agrees"), [(1.049, True), (1.051, False), (1 / 1.051, False)])
