@@ -92,7 +92,10 @@ def test_cosine_ends_with_the_run_unless_told_otherwise() -> None:
         (lambda: optimisers.build_optimizer("sgd", [parameter()], lr=0.1, options={"momentum": -1.0}), "momentum"),
         (lambda: optimisers.build_optimizer("adam", [parameter()], lr=0.1, options={"betas": 3}), "Adam refuses"),
         (lambda: Run(scheduler="step", scheduler_options={"stepsize": 3}), "did you mean 'step_size'"),
-        (lambda: Run(optimizer="adam"), "unknown option of the optimizer Adam 'momentum'"),
+        (
+            lambda: Run(optimizer="adam", optimizer_options={"momentum": 0.9}),
+            "unknown option of the optimizer Adam 'momentum'",
+        ),
     ],
 )
 def test_values_that_torch_refuses_are_one_line(build: Any, words: str) -> None:

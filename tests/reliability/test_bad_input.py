@@ -70,9 +70,27 @@ TABLE: dict[str, tuple[list[str], str, int]] = {
     "no seeds": (["train", "--seeds", "0", *FAST], r"--seeds is 0", 2),
     "time limit": (["train", "--time-limit", "soon", *FAST], r"'soon' is no duration", 2),
     "device": (["train", "--device", "gpu0", *FAST], r"'device' is 'gpu0'", 2),
+    "device that is not here": (
+        ["train", "--device", "meta", "--lr", "0.3", *FAST],
+        r"'meta' is not available here; use --device cpu",
+        2,
+    ),
     "unknown executor": (["train", "--executor", "slrm", *FAST], r"unknown executor 'slrm'", 2),
     "dfa without hidden layer": (["train", "--rule", "dfa", "--model", "mlp:64-10"], r"no hidden layer", 2),
     "rates for another rule": (["compare", "--rules", "bp,fa", "--rates", "dfa=1", *FAST], r"'rates' names dfa", 2),
+    "rate that is no number": (["compare", "--rates", "fa=high", *FAST], r"rate of 'fa' is 'high'; give a number", 2),
+    "option of one rule among several": (
+        ["compare", "--rule-options", "dfa.sgn=true", *FAST],
+        r"option of rule 'dfa': 'sgn'; did you mean 'sign'",
+        2,
+    ),
+    "unknown protocol": (["run", "feedback/mnist", "--protocol", "author"], r"'author'; did you mean 'authors'", 2),
+    "options before the experiment": (["run", "--seeds", "2"], r"name the experiment first", 2),
+    "model that the rule cannot train": (
+        ["train", "--model", "bad_data_for_cli:recurrent", "--rule", "fa"],
+        r"'a\.weight_ih_l0' is used by",
+        2,
+    ),
     "spec file missing": (["run", "--spec", "{tmp}/none.json"], r"there is no spec file", 2),
     "spec nonsense": (["run", "--spec", "{tmp}/nonsense.json"], r"nonsense.json", 2),
     "spec with unknown key": (["run", "--spec", "{tmp}/key.json"], r"'epoch'.*did you mean 'epochs'", 2),
@@ -83,8 +101,29 @@ TABLE: dict[str, tuple[list[str], str, int]] = {
         2,
     ),
     "data with strange labels": (["train", "--data", "bad_data_for_cli:labels", "--model", "mlp:4-8-3"], r"label", 2),
+    "data with labels beyond its classes": (
+        ["train", "--data", "bad_data_for_cli:classes", "--model", "mlp:4-8-3"],
+        r"needs \(2, 8\)",
+        2,
+    ),
+    "data with labels that are no integers": (
+        ["train", "--data", "bad_data_for_cli:floats", "--model", "mlp:4-8-3"],
+        r"label.*float|float.*label",
+        2,
+    ),
+    "data with more labels than images": (
+        ["train", "--data", "bad_data_for_cli:more", "--model", "mlp:4-8-3"],
+        r"20.*21|21.*20",
+        2,
+    ),
+    "data of another shape in the test split": (
+        ["train", "--data", "bad_data_for_cli:shapes", "--model", "mlp:4-8-3"],
+        r"4.*5|5.*4",
+        2,
+    ),
     "data of no samples": (["train", "--data", "bad_data_for_cli:empty", "--model", "mlp:4-8-3"], r"empty|no ", 2),
     "truncated data file": (["train", "--data", "mnist", "--data-dir", "{tmp}/cut", *FAST], r"train-images", 1),
+    "empty data file": (["train", "--data", "mnist", "--data-dir", "{tmp}/void", *FAST], r"train-images.*", 1),
     "report on nothing": (["report", "{tmp}/nowhere"], r"there is no folder", 2),
     "report on an empty folder": (["report", "{tmp}/empty"], r"no finished run to report on", 2),
     "unknown kind of part": (["list", "rule"], r"unknown kind of part 'rule'; did you mean 'rules'", 2),
@@ -118,6 +157,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "def pair(x, y):\n    return (x, y), (x.clone(), y.clone())\n"
         "def nan():\n    x = torch.randn(20, 4)\n    x[3, 1] = float('nan')\n    return pair(x, torch.arange(20) % 3)\n"
         "def labels():\n    return pair(torch.randn(20, 4), torch.arange(20) % 3 - 1)\n"
+        "def classes():\n    x = torch.randn(20, 4)\n    y = torch.arange(20) % 3\n    t = y.clone()\n    t[0] = 7\n"
+        "    return (x, y), (x, t)\n"
+        "def floats():\n    return pair(torch.randn(20, 4), torch.arange(20) / 3)\n"
+        "def more():\n    return pair(torch.randn(20, 4), torch.arange(21) % 3)\n"
+        "def shapes():\n    y = torch.arange(20) % 3\n    return (torch.randn(20, 4), y), (torch.randn(20, 5), y)\n"
+        "class Recurrent(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.a, self.b = torch.nn.LSTM(8, 5, batch_first=True), torch.nn.Linear(5, 10)\n"
+        "    def forward(self, x):\n        return self.b(self.a(x.reshape(-1, 8, 8))[0][:, -1])\n"
+        "def recurrent():\n    return Recurrent()\n"
         "def empty():\n    return pair(torch.randn(0, 4), torch.zeros(0, dtype=torch.long))\n"
     )
     cut = folder / "cut" / "mnist"
@@ -127,6 +176,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ("train", "t10k"):
         (cut / f"{part}-images-idx3-ubyte.gz").write_bytes(whole[: len(whole) // 2])
         (cut / f"{part}-labels-idx1-ubyte.gz").write_bytes(labels)
+    void = folder / "void" / "mnist"
+    void.mkdir(parents=True)
+    for path in cut.iterdir():
+        (void / path.name).write_bytes(b"")
     return folder
 
 

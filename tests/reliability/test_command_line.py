@@ -121,6 +121,17 @@ def test_force_is_a_flag_and_a_finished_run_says_that_it_is(tmp_path: Path, caps
     assert (folder / "summary.json").stat().st_mtime_ns != before
 
 
+def test_another_optimiser_does_without_the_options_of_the_first(tmp_path: Path) -> None:
+    assert Run(optimizer="adam").optimizer_options == {}
+    assert Run(optimizer="adam").hash == Run(optimizer="adam", optimizer_options={}).hash
+    assert Run(optimizer="SGD").optimizer_options == Run().optimizer_options == {"momentum": 0.9}
+    for words in (["--optimizer", "adam"], ["--optimizer", "rmsprop", "--optimizer-options", "momentum=0.9"]):
+        assert main(["train", *SMALL, *words, "--runs", str(tmp_path)]) == 0
+    assert main([*MNIST, "--rules", "bp", "--optimizer=adamw", "--runs", str(tmp_path)]) == 0
+    rows = {row["optimizer"]: row.get("optimizer_options.momentum") for row in sweep.collect(tmp_path)}
+    assert rows == {"adam": None, "rmsprop": 0.9, "adamw": None}
+
+
 def test_a_misspelt_name_is_refused_before_anything_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--rules", "bp,dfaa"], ["--rules", "bp", "--data", "digit"], ["--rules", "bp,fa", "--loss", "mes"]):
         code, _, err = say(capsys, "compare", *words, *SMALL, "--runs", tmp_path)

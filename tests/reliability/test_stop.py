@@ -188,7 +188,7 @@ def test_an_error_in_the_model_is_recorded(tmp_path: Path, monkeypatch: pytest.M
     run = Run(epochs=1, clip_norm=1.0)
     with pytest.raises(ZeroDivisionError):
         train(run, Machine(runs=tmp_path))
-    assert Summary.read(run.folder(tmp_path)).message == "by the user's code"
+    assert Summary.read(run.folder(tmp_path)).message == "ZeroDivisionError: by the user's code"
     monkeypatch.undo()
     assert train(run, Machine(runs=tmp_path)).status == "finished"
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from equipoise import data, measure, models, plots, report, rules, sweep
-from equipoise.cli.flags import Where
+from equipoise.cli.flags import Where, take
 from equipoise.cli.outcome import show_table
 from equipoise.cli.pages import page_of
 from equipoise.errors import InputError
@@ -168,9 +168,7 @@ def _opening(table: report.Table) -> report.Section:
 def main(argv: Sequence[str]) -> int:
     """Run the demo and write its page."""
     words = list(argv)
-    folder = "runs/demo"
-    if words[:1] == ["--runs"] and len(words) == 2:
-        folder, words = words[1], []
+    folder = take(words, "--runs", "runs/demo")
     if words:
         if words[0] in ("-h", "--help"):
             sys.stdout.write("usage: equipoise demo [--runs runs/demo]\n")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from equipoise import data
+from equipoise.cli.flags import take
 from equipoise.errors import InputError
 
 __all__ = ["main"]
@@ -14,12 +15,8 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str]) -> int:
     """Download the data set named in ``argv`` into ``--data-dir``, or else ``EQUIPOISE_DATA``."""
-    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--data-dir=") else [word])]
-    folder = os.environ.get("EQUIPOISE_DATA", "")
-    if "--data-dir" in words:
-        k = words.index("--data-dir")
-        folder = words[k + 1] if k + 1 < len(words) else ""
-        del words[k : k + 2]
+    words = list(argv)
+    folder = take(words, "--data-dir", os.environ.get("EQUIPOISE_DATA", ""))
     if len(words) != 1 or words[0].startswith("-"):
         sys.stdout.write("usage: equipoise fetch NAME --data-dir DIR   (`equipoise list data` has the names)\n")
         return 0 if words and words[0] in ("-h", "--help") else 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 from equipoise.errors import InputError
 from equipoise.train import Machine, parse_duration
 
-__all__ = ["Where", "option_table", "parse"]
+__all__ = ["Where", "option_table", "parse", "take"]
 
 Given = TypeVar("Given")
 
@@ -79,6 +79,19 @@ def option_table(words: Sequence[str]) -> dict[str, Any]:
     return table
 
 
+def take(words: list[str], flag: str, default: str = "") -> str:
+    """Take ``flag VALUE`` or ``flag=VALUE`` out of ``words``."""
+    for k, word in enumerate(words):
+        if word == flag:
+            if k + 1 == len(words) or words[k + 1].startswith("--"):
+                raise InputError(f"{flag} needs a value")
+            del words[k]
+            return words.pop(k)
+        if word.startswith(f"{flag}="):
+            return words.pop(k).removeprefix(f"{flag}=")
+    return default
+
+
 def _constructors() -> Any:
     import tyro
 
@@ -126,12 +139,18 @@ def _plain(instance: Any, hide: Sequence[str]) -> Any:
     return kind()
 
 
-def _checked(plain: Any, like: Any) -> Any:
-    """The values of ``plain`` in the dataclass of ``like``, which checks them."""
+def _checked(plain: Any, like: Any, flags: Collection[str]) -> Any:
+    """The values of ``plain`` in the dataclass of ``like``, which checks them.
+
+    Options belong to the part that they were written for: another optimiser does not inherit them.
+    """
     values = {item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)}
     for name, value in values.items():
-        if dataclasses.is_dataclass(value):
-            values[name] = _checked(value, getattr(like, name))
+        owner = name.removesuffix("_options")
+        if owner != name and values.get(owner) != getattr(like, owner, None) and name not in flags:
+            values[name] = {}
+        elif dataclasses.is_dataclass(value):
+            values[name] = _checked(value, getattr(like, name), flags)
         elif isinstance(value, tuple):
             values[name] = tuple(part for word in value for part in _parts(word))
     return type(like)(**values)
@@ -164,4 +183,5 @@ def parse(
             description=description,
             config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
-    return _checked(given.settings, what), given.machine
+    flags = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in argv}
+    return _checked(given.settings, what, flags), given.machine

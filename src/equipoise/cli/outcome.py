@@ -7,9 +7,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from torch import nn
+
 from equipoise import data, report, rules
 from equipoise.cli.flags import Where
-from equipoise.functional.losses import as_loss
 from equipoise.sweep import execute
 from equipoise.sweep import progress as sweep_progress
 from equipoise.sweep.worker import exit_code
@@ -42,10 +43,10 @@ def execute_and_show(runs: Sequence[Run], where: Where) -> int:
 
 
 def _check_names(runs: Sequence[Run]) -> None:
-    """Refuse a misspelt name before the first of several runs has trained for hours."""
+    """Refuse a misspelt name or option before the first of several runs has trained for hours."""
     for run in runs:
-        rules.options(run.rule)
-        as_loss(run.loss)
+        # Without an example of its input a rule looks at its own name and options alone.
+        rules.make(run.rule, nn.Linear(1, 1), loss=run.loss, **run.options)
         if ":" not in run.data:
             data.describe(run.data)
 

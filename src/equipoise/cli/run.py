@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from equipoise.cli.flags import parse
+from equipoise.cli.flags import parse, take
 from equipoise.cli.outcome import execute_and_show, seeds_of
 from equipoise.errors import InputError, unknown_name
 from equipoise.papers import load_all
@@ -28,28 +28,15 @@ USAGE = """usage: equipoise run EXPERIMENT [--preset smoke|quick|paper] [--seeds
 PROTOCOLS = ("paper", "authors")
 
 
-def _take(words: list[str], flag: str, default: str) -> str:
-    """Take ``flag VALUE`` or ``flag=VALUE`` out of ``words``."""
-    for k, word in enumerate(words):
-        if word == flag:
-            if k + 1 == len(words) or words[k + 1].startswith("--"):
-                raise InputError(f"{flag} needs a value")
-            del words[k]
-            return words.pop(k)
-        if word.startswith(f"{flag}="):
-            return words.pop(k).removeprefix(f"{flag}=")
-    return default
-
-
 def main(argv: Sequence[str]) -> int:
     """Run an experiment (or a spec) and return the exit code."""
     words = list(argv)
     if any(word == "--spec" or word.startswith("--spec=") for word in words):
         return worker.main(words, progress=train_progress.auto())
     preset, seed, protocol = (
-        _take(words, "--preset", ""),
-        _take(words, "--seed", "0"),
-        _take(words, "--protocol", "paper"),
+        take(words, "--preset"),
+        take(words, "--seed", "0"),
+        take(words, "--protocol", "paper"),
     )
     if not words or words[0].startswith("-"):
         if words[:1] in (["-h"], ["--help"]):

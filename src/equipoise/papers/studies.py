@@ -43,6 +43,9 @@ class SideBySide:
                 raise InputError(
                     f"'{kind}' names {', '.join(strange)}, which is not among the rules {', '.join(self.rules)}"
                 )
+        for rule, rate in self.rates.items():
+            if isinstance(rate, bool) or not isinstance(rate, (int, float)):
+                raise InputError(f"the rate of '{rule}' is {rate!r}; give a number, as {rule}=0.03")
         if not all("." in name for name in self.rule_options):
             raise InputError("'rule_options' are written rule.option=value, for example dfa.hidden_scale=100")
 

@@ -18,7 +18,7 @@ from equipoise.train import optimisers
 from equipoise.train.machine import Machine
 from equipoise.train.spec import Run
 
-__all__ = ["Parts", "build"]
+__all__ = ["Parts", "build", "usable"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
@@ -59,7 +59,7 @@ def build(run: Run, machine: Machine) -> Parts:
 
     Raises ``InputError`` for unknown names and for parts that do not fit one another.
     """
-    device = _device(machine.device)
+    device = usable(machine.device)
     loss = as_loss(run.loss)
     dataset = data.load(run.data, folder=machine.data_dir)
     train, validation, test = _splits(run, dataset)
@@ -85,10 +85,11 @@ def build(run: Run, machine: Machine) -> Parts:
     return Parts(run, device, train, validation, test, model, rule, loss.value, optimizer, scheduler, dataset.note)
 
 
-def _device(name: str) -> torch.device:
+def usable(name: str) -> torch.device:
+    """The device ``name``; ``InputError`` where this machine cannot compute on it."""
     device = torch.device(name)
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError):
         raise InputError(f"the device '{name}' is not available here; use --device cpu") from None
     return device

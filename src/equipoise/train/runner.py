@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from equipoise._version import __version__
-from equipoise.errors import StorageError
+from equipoise.errors import EquipoiseError, StorageError
 from equipoise.train import lock, state, storage
 from equipoise.train.loop import Loop
 from equipoise.train.machine import Machine
-from equipoise.train.parts import build
+from equipoise.train.parts import build, usable
 from equipoise.train.progress import Progress, Quiet
 from equipoise.train.spec import Run
 from equipoise.train.stop import Stopper
@@ -58,7 +58,7 @@ def train(run: Run, machine: Machine | None = None, *, progress: Progress | None
     if done is not None:
         progress.note("finished before, so nothing is trained; --force trains it anew")
         return done
-    with _threads(machine.threads), _global_state(machine.device):
+    with _threads(machine.threads), _global_state(usable(machine.device)):
         parts = build(run, machine)
         storage.make_folder(folder)
         with lock.hold(folder):
@@ -106,7 +106,8 @@ def _drive(loop: Loop, run: Run, machine: Machine, stopper: Stopper) -> Summary:
             ended = _finish(loop)
         return ended
     except Exception as error:
-        message = " ".join(f"{error or type(error).__name__}".split())
+        kind = "" if isinstance(error, EquipoiseError) else f"{type(error).__name__}: "
+        message = " ".join(f"{kind}{error}".split())
         ended = _summary(loop, "failed", message=message)
         with contextlib.suppress(StorageError):
             ended.write(folder)
@@ -175,12 +176,11 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _global_state(device: str) -> Iterator[None]:
+def _global_state(device: torch.device) -> Iterator[None]:
     """Leave torch's global generators as they were, on the CPU and on ``device``."""
-    kind = torch.device(device).type
-    if kind == "cpu":
+    if device.type == "cpu":
         with torch.random.fork_rng(devices=[]):
             yield
         return
-    with torch.random.fork_rng(devices=[torch.device(device)], device_type=kind):
+    with torch.random.fork_rng(devices=[device], device_type=device.type):
         yield

@@ -21,6 +21,10 @@ PRECISIONS = ("float32", "float64", "bfloat16")
 SELECTIONS = ("last", "validation", "test")
 
 
+class _Momentum(dict[str, Any]):
+    """The options of sgd where none are given; other optimisers do without."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What is trained, on what, how, and with which seed; its ``hash`` names its folder.
@@ -38,7 +42,7 @@ class Run:
         loss: a batch-mean loss by name
         optimizer: any of torch.optim, by name
         lr: the learning rate
-        optimizer_options: the optimiser's other arguments
+        optimizer_options: the optimiser's other arguments; left out, momentum 0.9 for sgd, torch's own for others
         scheduler: any schedule of torch.optim.lr_scheduler, by name, or constant
         scheduler_options: its arguments; lengths left out are the number of epochs
         epochs: passes over the training set
@@ -64,7 +68,7 @@ class Run:
     loss: str = "cross_entropy"
     optimizer: str = "sgd"
     lr: float = 0.1
-    optimizer_options: dict[str, Any] = field(default_factory=lambda: {"momentum": 0.9})
+    optimizer_options: dict[str, Any] = field(default_factory=lambda: _Momentum(momentum=0.9))
     scheduler: str = "constant"
     scheduler_options: dict[str, Any] = field(default_factory=dict)
     epochs: int = 10
@@ -81,6 +85,8 @@ class Run:
     preset: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.optimizer_options, _Momentum) and str(self.optimizer).lower() != "sgd":
+            object.__setattr__(self, "optimizer_options", {})
         checks.check_fields(self)
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", self.experiment):
             raise InputError(f"'experiment' is {self.experiment!r}; use letters, digits, _ - . and /")
