@@ -198,3 +198,26 @@ def test_pictures_appear_where_they_belong() -> None:
 def test_bad_input_is_refused(call) -> None:
     with pytest.raises(InputError):
         call(plots.figure()[1])
+
+
+def test_many_entries_of_a_legend_leave_the_axes_its_height() -> None:
+    heights = []
+    for count in (3, 9):
+        fig, ax = plots.figure()
+        series = {f"rule with a long name {k}": plots.Series([1, 2], [0.5, 0.6]) for k in range(count)}
+        plots.learning_curves(ax, series)
+        plots.svg(fig, title="t")
+        heights.append(ax.get_position().height * fig.get_size_inches()[1])
+    assert heights[1] > 0.85 * heights[0]
+
+
+def test_an_interval_does_not_stretch_the_axis_beyond_all_and_nothing() -> None:
+    one = plots.Series([1, 2], [0.5, 0.6], [-3.0, 0.1], [4.0, 0.9])
+    for percent, inside in ((True, True), (False, False)):
+        _, ax = plots.figure()
+        plots.learning_curves(ax, {"a": one}, percent=percent)
+        low, high = ax.get_ylim()
+        assert (low > -0.1 and high < 1.1) == inside
+    _, ax = plots.figure()
+    plots.learning_curves(ax, {"a": plots.Series([1, 2], [-0.5, 1.6])}, percent=True)
+    assert ax.get_ylim()[1] > 1.6

@@ -46,6 +46,15 @@ def test_runs_of_other_settings_are_never_averaged_and_say_what_differs() -> Non
     assert len(table.rows) == 3
 
 
+def test_settings_that_differ_between_models_are_told_too() -> None:
+    groups = report.group([*FINE, row(model="mlp:64-9-10", epochs=3)], "test_accuracy")
+    assert [g.settings for g in groups] == ["", "epochs=3"]
+    groups = report.group(
+        [row(epochs=1), row("fa", epochs=1), row("fa", model="mlp:64-9-10", epochs=3)], "test_accuracy"
+    )
+    assert [g.settings for g in groups] == ["epochs=1", "epochs=1", "epochs=3"]
+
+
 def test_a_run_counts_once() -> None:
     (group,) = report.group([*FINE, *FINE], "test_accuracy")
     assert len(group.values) == 3
@@ -113,6 +122,11 @@ def test_the_readme_says_what_the_files_say(project) -> None:
     assert run(project, "--check") == 0
     assert run(project) == 0
     assert (project / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_what_a_data_set_wants_said_stands_under_the_table_once() -> None:
+    text = readme.render([row(seed=s) | {"note": "JPEG copies"} for s in range(2)] + [row("fa")])
+    assert text.endswith("|\n\nJPEG copies")
 
 
 def test_the_readme_notices_a_changed_result(project) -> None:

@@ -58,6 +58,9 @@ def learning_curves(
     if log:
         ax.set_yscale("log")
     if percent:
+        if all(0 <= v <= 1 for one in series.values() for v in one.mean):  # an interval may go beyond what can be
+            low, high = ax.get_ylim()
+            ax.set_ylim(max(low, -0.02), min(high, 1.02))
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)

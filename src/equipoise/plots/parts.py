@@ -17,7 +17,8 @@ __all__ = ["legend", "reference_line", "require"]
 def legend(ax: Axes, handles: Sequence[Any] | None = None) -> None:
     """A legend above the axes, in as many columns as its longest entry allows; none for a single series.
 
-    It starts at the figure's left edge when the axes has the figure to itself, else at its own.
+    It starts at the figure's left edge when the axes has the figure to itself, else at its own; then also the figure
+    grows with it, so that the axes keeps its height.
     """
     if handles is None:
         handles = ax.get_legend_handles_labels()[0]
@@ -29,6 +30,8 @@ def legend(ax: Axes, handles: Sequence[Any] | None = None) -> None:
     # About 14 characters of this size fit an inch; the line and gaps of an entry take the room of seven.
     columns = max(1, min(len(handles), int(14 * figure.get_size_inches()[0] / (longest + 7))))
     if figure.axes == [ax] and figure.get_constrained_layout():
+        rows = -(-len(handles) // columns)
+        figure.set_figheight(figure.get_size_inches()[1] + 0.19 * max(0, rows - 3))
         figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
     else:
         ax.legend(handles=list(handles), loc="lower left", bbox_to_anchor=(0.0, 1.02), ncols=columns)

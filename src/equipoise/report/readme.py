@@ -57,7 +57,8 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
         ["---:" if heads[i] in numeric else "---" for i in kept],
         *([line[i] for i in kept] for line in lines),
     ]
-    return INTRODUCTION + "\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    notes = sorted({str(row["note"]) for row in rows if row.get("note")})
+    return "\n\n".join([INTRODUCTION, "\n".join(f"| {' | '.join(cells)} |" for cells in table), *notes])
 
 
 def replace(text: str, block: str) -> str:

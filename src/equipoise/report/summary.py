@@ -46,7 +46,7 @@ OUTCOME = (
 class Group:
     """Runs that differ in their seed alone: what they share, and one value per seed.
 
-    ``settings`` names what sets the group apart from others with the same key ("lr=0.1"); else it is empty.
+    ``settings`` names what is not the same in all groups beside it ("lr=0.1"); else it is empty.
     """
 
     key: tuple[str, ...]
@@ -99,6 +99,7 @@ def group(rows: Iterable[Row], metric: str, *, by: Sequence[str] = BY) -> list[G
     for row in kept.values():
         key = tuple(str(row.get(name, "")) for name in by)
         found.setdefault(key, {}).setdefault(_settings(row, by), []).append(row)
+    everywhere = [settings for variants in found.values() for settings in variants]
     return [
         Group(
             key,
@@ -106,7 +107,7 @@ def group(rows: Iterable[Row], metric: str, *, by: Sequence[str] = BY) -> list[G
             _distinct(members, "preset"),
             _distinct(members, "hash"),
             _distinct(members, "device"),
-            _told_apart(settings, list(variants)),
+            _told_apart(settings, everywhere),
         )
         for key, variants in found.items()
         for settings, members in variants.items()
@@ -156,7 +157,12 @@ def group_table(
     return Table(list(columns), list(zip(*columns.values(), strict=True)), _with_shared(caption, shared))
 
 
-def run_table(rows: Iterable[Row], *, caption: str = "Every run behind this page.", more: Sequence[str] = ()) -> Table:
+def run_table(
+    rows: Iterable[Row],
+    *,
+    caption: str = "Every run behind this page, its accuracy as a fraction, as in the CSV.",
+    more: Sequence[str] = (),
+) -> Table:
     """One line per run, by rule and seed: hash, what it was, its outcome, and where it ran.
 
     A column that no row has is left out, words that all rows share go into the caption; ``more`` names further
