@@ -6,6 +6,7 @@ The oracles are the same network written plainly, and exact refusals.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from equipoise import measure, rules
 from equipoise.errors import InputError
+from equipoise.rules.chain import is_chain
 from nets import EXACT, LocalLayer, autograd, grads, image_batch, mlp, same, symmetric, vector_batch
 
 X, Y = vector_batch()
@@ -230,3 +232,25 @@ def test_a_tie_that_broke_is_refused() -> None:
     model.load_state_dict({n: t.clone() for n, t in model.state_dict().items()}, assign=True)
     with pytest.raises(InputError, match=r"'0\.weight' was one tensor in two places"):
         rule.backward(X, Y)
+
+
+class Watched(nn.Sequential):
+    """A chain that is not recognised as one."""
+
+
+@pytest.mark.parametrize("name", ["dfa", "shallow"])
+def test_the_short_way_through_a_chain_is_the_way_under_the_tape(name: str) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten()]
+    layers += [nn.Linear(36, 6), nn.Tanh(), nn.Linear(6, 4)]
+    chain, watched = nn.Sequential(*layers).double(), Watched(*copy.deepcopy(layers)).double()
+    x, y = image_batch()
+    found = []
+    for model in (chain, watched):
+        rule = rules.make(name, model, example=x.double())
+        assert is_chain(model, len(rule.survey.sites)) == (model is chain)
+        rule.backward(x.double(), y)
+        found.append(grads(model))
+    same(found[0], found[1])
+    assert not is_chain(chain, 2)
+    assert not is_chain(nn.Sequential(nn.Linear(6, 4), nn.Dropout(), nn.Linear(4, 4)), 2)

@@ -12,6 +12,7 @@ from torch import Tensor
 from equipoise.errors import InputError
 from equipoise.functional.feedback import project_error
 from equipoise.rules.base import Credit, Options, Rule
+from equipoise.rules.chain import chain_pass, is_chain
 from equipoise.rules.make import registry
 from equipoise.rules.survey import Survey
 from equipoise.rules.tape import another_path
@@ -49,6 +50,8 @@ class Sited(Rule):
     ) -> tuple[Tensor, list[Tensor]]:
         """The output of the model with every hidden site cut, and the sites' tensors before the cut."""
         assert self.survey is not None
+        if not noise and is_chain(self.model, len(self.survey.sites)):
+            return chain_pass(self.model, x, [site.hidden for site in self.survey.sites])
         heard: list[Tensor] = []
         cuts = [(site.name, site.hidden) for site in self.survey.sites]
         output = self.forward_pass(x, tensors, noise=noise, cuts=cuts, heard=heard)
