@@ -61,13 +61,13 @@ def copy_tree(target: Path) -> None:
 
 def run_tests(tree: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     """Run ``tests`` in ``tree`` against the package in ``tree``, stopping at the first failure."""
-    data = Path(os.environ.get("EQUIPOISE_DATA", ROOT.parent / "shared" / "data")).resolve()
+    data = os.environ.get("EQUIPOISE_DATA", "")
     environment = {
         **os.environ,
         "PYTHONPATH": str(tree / "src"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
-        **({"EQUIPOISE_DATA": str(data)} if data.is_dir() else {}),
+        **({"EQUIPOISE_DATA": str(Path(data).resolve())} if data else {}),
     }
     options = ["-q", "-x", "--no-header", "--override-ini", "addopts=--import-mode=importlib"]
     command = [sys.executable, "-m", "pytest", *options, "-m", "not slow", *tests]
