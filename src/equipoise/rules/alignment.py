@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from equipoise.rules.base import Credit, Options, Rule
+from equipoise.rules.base import Options, Rule
 from equipoise.rules.make import registry
 from equipoise.rules.survey import Survey
 
@@ -65,15 +64,3 @@ class FeedbackAlignment(Rule):
 
     def prepare(self, found: Survey) -> None:
         """Nothing more to draw: every B has its weight's shape."""
-
-    def credit(
-        self,
-        x: Tensor,
-        y: Tensor,
-        tensors: Mapping[str, Tensor],
-        feedback: Mapping[str, Tensor],
-        noise: Mapping[str, Tensor],
-    ) -> Credit:
-        output = self.forward_pass(x, tensors, feedback=feedback, noise=noise)
-        loss = self.loss.value(output, y)
-        return Credit(loss, output, [(loss, None)])

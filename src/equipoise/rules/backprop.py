@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from equipoise.rules.base import Credit, Rule
+from equipoise.rules.base import Rule
 from equipoise.rules.make import registry
 
 __all__ = ["Backprop"]
@@ -20,15 +16,3 @@ class Backprop(Rule):
 
     Source: Rumelhart, Hinton and Williams 1986.
     """
-
-    def credit(
-        self,
-        x: Tensor,
-        y: Tensor,
-        tensors: Mapping[str, Tensor],
-        feedback: Mapping[str, Tensor],
-        noise: Mapping[str, Tensor],
-    ) -> Credit:
-        output = self.forward_pass(x, tensors, noise=noise)
-        loss = self.loss.value(output, y)
-        return Credit(loss, output, [(loss, None)])

@@ -63,8 +63,8 @@ class Rule(nn.Module):
         feedback: Mapping[str, Tensor],
         noise: Mapping[str, Tensor],
     ) -> Credit:
-        """Run the model under this rule and say where which error enters."""
-        raise NotImplementedError
+        """Run the model under this rule and say where which error enters; by default, the loss at the output."""
+        return self.answer(self.forward_pass(x, tensors, feedback=feedback, noise=noise), y)
 
     def prepare(self, found: Survey) -> None:
         """Draw the feedback that the surveyed model needs, and refuse what the rule cannot train."""
@@ -224,6 +224,11 @@ class Rule(nn.Module):
         """The parameter ``name``, else the first floating one: whose dtype and device feedback takes."""
         params = self.slots.parameters()
         return params[name] if name in params else next(p for p in params.values() if p.is_floating_point())
+
+    def answer(self, output: Tensor, y: Tensor, roots: Sequence[tuple[Tensor, Tensor | None]] = ()) -> Credit:
+        """The loss of ``output`` as a root, and the others."""
+        loss = self.loss.value(output, y)
+        return Credit(loss, output, [(loss, None), *roots])
 
     def forward_pass(
         self,

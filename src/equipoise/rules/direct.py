@@ -129,7 +129,6 @@ class DirectFeedback(Sited):
         noise: Mapping[str, Tensor],
     ) -> Credit:
         output, heard = self.cut_pass(x, tensors, noise)
-        loss = self.loss.value(output, y)
         error = self.loss.error(output.detach(), y).detach()
         if self.options.sign:
             error = error.sign() / x.shape[0]
@@ -138,7 +137,7 @@ class DirectFeedback(Sited):
         assert self.survey is not None
         names = self.site_names(self.survey)
         roots = [(h, project_error(error, feedback[n], h)) for n, h in zip(names, heard, strict=True)]
-        return Credit(loss, output, [(loss, None), *roots])
+        return self.answer(output, y, roots)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         """Before the model was seen, feedback of any size is taken; ``look`` checks it."""
@@ -166,5 +165,4 @@ class Shallow(Sited):
         noise: Mapping[str, Tensor],
     ) -> Credit:
         output, _ = self.cut_pass(x, tensors, noise)
-        loss = self.loss.value(output, y)
-        return Credit(loss, output, [(loss, None)])
+        return self.answer(output, y)
