@@ -169,7 +169,7 @@ def test_ctrl_c_while_torch_is_imported_ends_at_once(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-m", "equipoise", "train"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,
@@ -184,7 +184,7 @@ def test_a_stopped_demo_says_that_it_goes_on(
     monkeypatch.setattr(demo, "train", lambda *_, **__: stopped)
     code, _, err = say(capsys, "demo", "--runs", tmp_path)
     assert code == 130
-    assert err == "saved at step 7; the same command goes on\nstopped\n"
+    assert err == "what was trained is saved; the same command goes on\nstopped\n"
 
 
 def test_list_names_every_option_of_every_rule(capsys: pytest.CaptureFixture[str]) -> None:

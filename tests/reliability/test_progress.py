@@ -91,6 +91,27 @@ def test_a_command_to_copy_is_never_broken_over_lines(
     assert capsys.readouterr().err.count(message) == 2
 
 
+def test_a_narrow_terminal_takes_words_and_leaves_counts_and_times(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    words = "loss 0.5000  train 100.0%  validation 90.0%  test 90.0%  angle 33.0°"
+    sweeps = sweep_progress.Bar()
+    sweeps.start(120, 3)
+    sweeps.within(f"shallow, seed 0, epoch 298/20000  {words}")
+    sweeps.finish()
+    assert "3/120 0:00:00 shallow" in capsys.readouterr().err
+    bar = progress.Bar()
+    bar.start(Run(data="tiny-imagenet", rule="shallow"), 1000)
+    bar._bar.update(bar._task, completed=400, words=words)
+    shown = bar._bar.console
+    with shown.capture() as kept:
+        shown.print(bar._bar.get_renderable())
+    bar.finish(Summary(status="finished", hash="abc"))
+    assert "40%" in kept.get()
+    assert "loss" in kept.get()
+
+
 def test_a_sweeps_lines_on_the_way_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
     said = io.StringIO()
     lines = sweep_progress.Lines(said)

@@ -5,6 +5,7 @@ The workers here are one-line programs, so that every end can be had on purpose.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -70,14 +71,19 @@ def test_a_worker_whose_sweep_is_killed_saves_and_ends(tmp_path: Path) -> None:
     sweep = Launcher()
     worker = sweep.start(run, tmp_path, "--parent", str(sweep.pid))
     folder, end = run.folder(tmp_path), time.monotonic() + 120
-    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").stat().st_size:
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    os.kill(sweep.pid, signal.SIGKILL)
-    sweep.close()
-    while not (folder / "summary.json").exists():
-        assert time.monotonic() < end, f"the worker {worker} goes on"
-        time.sleep(0.05)
+    try:
+        while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").stat().st_size:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        os.kill(sweep.pid, signal.SIGKILL)
+        sweep.close()
+        end = time.monotonic() + 30
+        while not (folder / "summary.json").exists():
+            assert time.monotonic() < end, "the worker goes on"
+            time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
     summary = Summary.read(folder)
     assert (summary.status, summary.cause) == ("stopped", "SIGTERM")
 

@@ -52,6 +52,8 @@ MUTANTS = (
     Mutant("sweep/all-at-once", PROCESSES, "len(live) < workers", "len(live) < 99", EXECUTED),
     Mutant("sweep/workers-share-threads", PROCESSES, "machine.threads or 1", "machine.threads or 2", EXECUTED),
     Mutant("sweep/dead-worker-is-fine", PROCESSES, "if told or code in _SAVED:", "if True:", ENDED),
+    Mutant("sweep/orphans-go-on", "src/equipoise/sweep/worker.py", "_end_with(given.parent)", "pass", ENDED),
+    Mutant("sweep/another-sweeps-words", PROCESSES, "errors or lines", "lines", ENDED),
     Mutant("sweep/workers-not-told", PROCESSES, "worker.process.send_signal(signal.SIGINT)", "pass", EXECUTED),
     Mutant("sweep/workers-hear-the-terminal", PROCESSES, "start_new_session=True", "start_new_session=False", ENDED),
     Mutant("sweep/unfinished-collected", COLLECT, 'summary.status == "finished" and ', "", COLLECTED),

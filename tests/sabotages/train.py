@@ -6,6 +6,7 @@ TRAIN = "src/equipoise/train"
 SPEC, CHECKS, LOOP = f"{TRAIN}/spec.py", f"{TRAIN}/checks.py", f"{TRAIN}/loop.py"
 STATE, STORAGE, LOCK = f"{TRAIN}/state.py", f"{TRAIN}/storage.py", f"{TRAIN}/lock.py"
 RUNNER, STOP, MACHINE = f"{TRAIN}/runner.py", f"{TRAIN}/stop.py", f"{TRAIN}/machine.py"
+SUMMARY = f"{TRAIN}/summary.py"
 PARTS, EVALUATE, OPTIMISERS = f"{TRAIN}/parts.py", f"{TRAIN}/evaluate.py", f"{TRAIN}/optimisers.py"
 
 SPECS = ("tests/invariants/test_spec.py",)
@@ -15,6 +16,7 @@ DAMAGED = ("tests/reliability/test_checkpoints.py",)
 STOPPED = ("tests/reliability/test_stop.py",)
 WRITTEN = ("tests/reliability/test_storage.py",)
 AROUND = ("tests/invariants/test_runs.py",)
+COMMANDS = ("tests/reliability/test_command_line.py",)
 NAMED = ("tests/invariants/test_optimisers.py",)
 
 MUTANTS = (
@@ -76,6 +78,9 @@ MUTANTS = (
         "if False:",
         WRITTEN + STOPPED,
     ),
+    Mutant("train/edited-summary-passes", SUMMARY, "checks.check_fields(summary)", "pass", COMMANDS),
+    Mutant("train/words-for-measurements", CHECKS, "not isinstance(value, (int, float))", "False", COMMANDS),
+    Mutant("train/momentum-for-every-optimiser", SPEC, '.lower() != "sgd"', ".lower() == 0", COMMANDS),
     Mutant("train/lock-shared", LOCK, "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", WRITTEN),
     Mutant(
         "train/second-signal-ignored", STOP, "signal.signal(signal.SIGINT, signal.default_int_handler)", "pass", STOPPED

@@ -120,7 +120,6 @@ def _train(run: Run, kind: str, where: Where, board: Board) -> Summary:
 
     summary = train(run, where.machine(), progress=Watch(follow))
     if summary.status != "finished":
-        sys.stderr.write(f"saved at step {summary.steps}; the same command goes on\n")
         raise KeyboardInterrupt
     follow({**summary.metrics, "epoch": run.epochs})
     accuracy, angle = summary.metrics["test_accuracy"], summary.metrics.get("angle")
@@ -178,12 +177,16 @@ def main(argv: Sequence[str]) -> int:
     begun = time.perf_counter()
     names = rules.names()
     where = Where(runs=folder)
-    with Board(names) as board:
-        for study, kind, seeds in ((DENSE, "dense", SEEDS), (RESIDUAL, "residual", 1)):
-            for seed in range(seeds):
-                for run in SideBySide(study, rules=tuple(names)).runs(seed):
-                    _train(dataclasses.replace(run, preset="demo"), kind, where, board)
-        costs = _costs(names, DENSE)
+    try:
+        with Board(names) as board:
+            for study, kind, seeds in ((DENSE, "dense", SEEDS), (RESIDUAL, "residual", 1)):
+                for seed in range(seeds):
+                    for run in SideBySide(study, rules=tuple(names)).runs(seed):
+                        _train(dataclasses.replace(run, preset="demo"), kind, where, board)
+            costs = _costs(names, DENSE)
+    except KeyboardInterrupt:
+        sys.stderr.write("what was trained is saved; the same command goes on\n")
+        raise
     rows, histories = sweep.collect(folder), sweep.histories(folder)
     table = _summary_table(names, rows, costs)
     show_table(table)

@@ -111,14 +111,19 @@ class Bar:
     def __init__(self) -> None:
         from rich import progress
         from rich.console import Console
+        from rich.table import Column
 
+        # Where room is short the words lose their end; the count and the time never do.
         self._bar = progress.Progress(
             progress.TextColumn("runs"),
-            progress.BarColumn(bar_width=None),
-            progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("{task.fields[words]}", markup=False),
+            progress.BarColumn(bar_width=16),
+            progress.MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=7)),
+            progress.TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+            progress.TextColumn(
+                "{task.fields[words]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            ),
             console=Console(stderr=True),
+            expand=True,
         )
         self._task: Any = None
         self._left = ""

@@ -110,14 +110,19 @@ class Bar:
     def __init__(self) -> None:
         from rich import progress
         from rich.console import Console
+        from rich.table import Column
 
+        # Where room is short the words lose their end; the share and the time never do.
         self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=None),
-            progress.TaskProgressColumn(),
-            progress.TimeRemainingColumn(compact=True),
-            progress.TextColumn("{task.fields[words]}", markup=False),
+            progress.TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            progress.BarColumn(bar_width=16),
+            progress.TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)),
+            progress.TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+            progress.TextColumn(
+                "{task.fields[words]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            ),
             console=Console(stderr=True),
+            expand=True,
             transient=True,
         )
         self._task: Any = None
