@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -31,21 +31,28 @@ def constraints_of(model: nn.Module) -> dict[str, Constraint]:
     return dict(_declared(model, Constrained, "constraints"))
 
 
-@torch.no_grad()
 def project_(model: nn.Module) -> nn.Module:
     """Move each constrained parameter of ``model`` to the nearest point of its set, in place."""
-    constraints = constraints_of(model)
-    held = {name: model.get_parameter(name) for name in constraints}
-    for name, value in project(held, constraints).items():
-        held[name].copy_(value)
+    _project(model, constraints_of(model))
     return model
 
 
+@torch.no_grad()
+def _project(model: nn.Module, constraints: Mapping[str, Constraint]) -> None:
+    held = {name: model.get_parameter(name) for name in constraints}
+    for name, value in project(held, constraints).items():
+        held[name].copy_(value)
+
+
 def enforce(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.utils.hooks.RemovableHandle:
-    """Project ``model`` after every step of ``optimizer``, whichever it is; ``handle.remove()`` ends it."""
+    """Project ``model`` after every step of ``optimizer``, whichever it is; ``handle.remove()`` ends it.
+
+    The constraints are looked up here, once: the search through the model costs more than the projection.
+    """
+    constraints = constraints_of(model)
 
     def after_step(*_: Any) -> None:
-        project_(model)
+        _project(model, constraints)
 
     return optimizer.register_step_post_hook(after_step)
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from equipoise.rules.base import Options, Rule
 from equipoise.rules.make import registry
-from equipoise.rules.survey import Survey
 
 __all__ = ["AlignmentOptions", "FeedbackAlignment"]
 
@@ -61,6 +60,3 @@ class FeedbackAlignment(Rule):
     def inner(self) -> frozenset[str]:
         """Circuits' parameters that are no projection between layers; none with ``inside="random"``."""
         return frozenset() if self.options.inside == "random" else super().inner
-
-    def prepare(self, found: Survey) -> None:
-        """Nothing more to draw: every B has its weight's shape."""

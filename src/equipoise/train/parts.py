@@ -95,10 +95,6 @@ def usable(name: str) -> torch.device:
     return device
 
 
-def _accelerator() -> str:
-    return " and cuda" if torch.cuda.is_available() else " and mps" if torch.backends.mps.is_available() else ""
-
-
 def _splits(run: Run, dataset: data.Dataset) -> tuple[data.Split, data.Split | None, data.Split]:
     """Training, validation (or None) and test split, cut to the run's limits."""
     for name, split in (("training", dataset.train), ("test", dataset.test)):
