@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -21,45 +23,89 @@ def _integers(text: str, separator: str, spec: str, form: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _options(text: str, spec: str) -> tuple[str, dict[str, str]]:
-    """The sizes, and the ``key=value`` pairs behind them."""
+_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "identity": nn.Identity}
+_INITS: dict[str, Callable[..., Tensor] | None] = {
+    "torch": None,
+    "he_uniform": nn.init.kaiming_uniform_,
+    "he_normal": nn.init.kaiming_normal_,
+}
+
+
+@dataclass(frozen=True)
+class _Style:
+    """The options of a network behind its sizes, as ``activation=tanh,bias=no``, read from text."""
+
+    activation: str = "relu"
+    bias: str = "yes"
+    init: str = "torch"
+    dropout: str = "0"
+
+    @property
+    def rate(self) -> float:
+        """The dropout rate; -1 for text that is no number."""
+        try:
+            return float(self.dropout)
+        except ValueError:
+            return -1.0
+
+    def after(self) -> list[nn.Module]:
+        """What follows a hidden layer."""
+        return [_ACTIVATIONS[self.activation](), *([nn.Dropout(self.rate)] if self.rate else [])]
+
+    @torch.no_grad()
+    def start(self, network: nn.Sequential) -> nn.Sequential:
+        """Draw the weights again, n being the fan-in, with biases 0; torch's own initialisation is left as it is.
+
+        he_uniform: U(-sqrt(6 / n), sqrt(6 / n)); he_normal: N(0, 2 / n) (He et al. 2015).
+        """
+        initialise = _INITS[self.init]
+        if initialise is not None:
+            for layer in network:
+                if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                    initialise(layer.weight, nonlinearity="relu")
+                    if layer.bias is not None:
+                        layer.bias.zero_()
+        return network
+
+
+def _read(text: str, spec: str, *, dropout: bool) -> tuple[str, _Style]:
+    """The sizes, and what the ``key=value`` pairs behind them say; ``dropout``: whether the network has any."""
     sizes, *pairs = text.split(",")
     split = [pair.partition("=") for pair in pairs]
     if not all(value for _, _, value in split):
         raise InputError(f"model '{spec}': options read key=value, separated by commas")
-    return sizes, {key.strip(): value.strip() for key, _, value in split}
+    options = {key.strip(): value.strip() for key, _, value in split}
+    known = {"activation": tuple(_ACTIVATIONS), "bias": ("yes", "no"), "init": tuple(_INITS)}
+    wrong = [
+        key for key, value in options.items() if value not in known.get(key, ()) and not (dropout and key == "dropout")
+    ]
+    if wrong:
+        said = ["dropout=RATE"] * dropout + [f"{key}={'|'.join(values)}" for key, values in known.items()]
+        raise InputError(f"model '{spec}': options are {', '.join(said)}")
+    style = _Style(**options)
+    if not 0 <= style.rate < 1:
+        raise InputError(f"model '{spec}': dropout is a rate in [0, 1)")
+    return sizes, style
 
 
 @register("mlp")
 def mlp(text: str) -> nn.Sequential:
     """Fully connected, ReLU between layers, options behind a comma: mlp:784-300-10,dropout=0.1
 
-    Layer widths from input to classes; the input is flattened. ``activation=tanh`` and ``bias=no`` are options too.
+    Layer widths from input to classes; the input is flattened. More options: ``activation=tanh`` (or sigmoid, or
+    identity, which makes it linear), ``bias=no``, ``init=he_uniform`` or ``init=he_normal`` (biases then start at 0).
     """
     spec, form = f"mlp:{text}", "mlp:784-300-10"
-    sizes, options = _options(text, spec)
+    sizes, style = _read(text, spec, dropout=True)
     widths = _integers(sizes, "-", spec, form)
     if len(widths) < 2:
         raise InputError(f"model '{spec}' needs an input and an output width, as in {form}")
-    activations = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
-    unknown = set(options) - {"dropout", "activation", "bias"}
-    activation = options.get("activation", "relu")
-    if unknown or activation not in activations or options.get("bias", "yes") not in ("yes", "no"):
-        raise InputError(f"model '{spec}': options are dropout=RATE, activation={'|'.join(activations)}, bias=yes|no")
-    try:
-        rate = float(options.get("dropout", 0))
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate < 1:
-        raise InputError(f"model '{spec}': dropout is a rate in [0, 1)")
-    dropout = [nn.Dropout(rate)] if rate else []
     layers: list[nn.Module] = [nn.Flatten()]
-    bias = options.get("bias", "yes") == "yes"
     for k, (width, wider) in enumerate(pairwise(widths)):
-        layers.append(nn.Linear(width, wider, bias=bias))
+        layers.append(nn.Linear(width, wider, bias=style.bias == "yes"))
         if k < len(widths) - 2:
-            layers += [activations[activation](), *dropout]
-    return nn.Sequential(*layers)
+            layers += style.after()
+    return style.start(nn.Sequential(*layers))
 
 
 def _image_sizes(text: str, spec: str, form: str) -> tuple[list[int], int]:
@@ -72,14 +118,19 @@ def _image_sizes(text: str, spec: str, form: str) -> tuple[list[int], int]:
 
 @register("conv")
 def conv(text: str = "3x32x32-10") -> nn.Sequential:
-    """One convolution 32x5x5, ReLU, max-pooling 2x2, one readout: conv:3x32x32-10 (the PEPITA paper's network)."""
-    (channels, height, width), classes = _image_sizes(text or "3x32x32-10", f"conv:{text}", "conv:3x32x32-10")
+    """One convolution 32x5x5, ReLU, max-pooling 2x2, one readout: conv:3x32x32-10 (the PEPITA paper's network).
+
+    Options behind a comma, as for mlp: ``activation``, ``bias``, ``init``.
+    """
+    sizes, style = _read(text or "3x32x32-10", f"conv:{text}", dropout=False)
+    (channels, height, width), classes = _image_sizes(sizes, f"conv:{text}", "conv:3x32x32-10")
     features = 32 * ((height - 4) // 2) * ((width - 4) // 2)
     if features <= 0:
         raise InputError(f"conv:{text}: a 5x5 convolution and 2x2 pooling need images of 6x6 or more")
-    return nn.Sequential(
-        nn.Conv2d(channels, 32, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(features, classes)
-    )
+    bias = style.bias == "yes"
+    hidden = nn.Conv2d(channels, 32, 5, bias=bias)
+    readout = nn.Linear(features, classes, bias=bias)
+    return style.start(nn.Sequential(hidden, *style.after(), nn.MaxPool2d(2), nn.Flatten(), readout))
 
 
 class ResidualNet(nn.Module):
