@@ -11,7 +11,7 @@ from equipoise.cli.outcome import execute_and_show, seeds_of
 from equipoise.errors import InputError, unknown_name
 from equipoise.papers import load_all
 from equipoise.sweep import worker
-from equipoise.train import Run, experiments
+from equipoise.train import Experiment, Run, experiments
 from equipoise.train import progress as train_progress
 
 __all__ = ["main"]
@@ -63,15 +63,17 @@ def main(argv: Sequence[str]) -> int:
         hide=("experiment", "version", "preset", *getattr(study, "DECIDES", ())),
     )
     planned, asked = (
-        [
-            dataclasses.replace(run, version=experiment.version)
-            for s in seeds_of(int(seed), where)
-            for run in one.runs(s)
-        ]
+        [_versioned(run, experiment) for s in seeds_of(int(seed), where) for run in one.runs(s)]
         for one in (experiment.preset(preset), study)
     )
     hashes = {run.hash for run in planned}
     return execute_and_show([_labelled(run, preset, protocol, run.hash not in hashes) for run in asked], where)
+
+
+def _versioned(run: Run, asking: Experiment) -> Run:
+    """``run`` with the version of the experiment that it names, which ``asking`` may share it with."""
+    shared = run.experiment != asking.name and run.experiment in experiments
+    return dataclasses.replace(run, version=(experiments[run.experiment] if shared else asking).version)
 
 
 def _labelled(run: Run, preset: str, protocol: str, changed: bool) -> Run:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.errors import InputError
+from equipoise.train import experiments
 
 __all__ = ["Published", "read_published"]
 
@@ -17,8 +18,10 @@ __all__ = ["Published", "read_published"]
 class Published:
     """One number of a paper.
 
-    ``match`` picks our runs by fields of the spec; ``metric`` is the column of theirs that it compares with, times
-    ``factor`` to be in the paper's unit. ``sd`` is the paper's own over its ``runs``. ``caution`` says what differs.
+    ``match`` picks, among the runs that ``experiment`` shows, those to compare with, by fields of their spec.
+    ``metric`` is the column of theirs that it compares with, times ``factor`` to be in the paper's unit; with ``epoch``
+    it is the value after that epoch, not the final one. ``sd`` is the paper's own over its ``runs``. ``caution`` says
+    what differs.
     """
 
     experiment: str
@@ -32,10 +35,13 @@ class Published:
     factor: float = 1.0
     match: Mapping[str, Any] = field(default_factory=dict)
     caution: str = ""
+    epoch: int | None = None
 
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether ``row``, a finished run as ``sweep.collect`` gives it, is one that this number compares with."""
-        return row.get("experiment") == self.experiment and all(row.get(k) == v for k, v in self.match.items())
+        name = self.experiment
+        shown = experiments[name].shows(row) if name in experiments else row.get("experiment") == name
+        return shown and all(row.get(k) == v for k, v in self.match.items())
 
 
 def read_published(path: Path) -> list[Published]:

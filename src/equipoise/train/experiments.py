@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from equipoise.errors import InputError, unknown_name
 from equipoise.registry import Registry
@@ -26,6 +27,10 @@ class Experiment:
     """A table or figure that can be run: ``name`` like "pepita/table1", its ``source``, its presets by name.
 
     ``version`` goes into the hash of its runs; raise it when the code changes what a spec means.
+
+    ``rows`` tells which finished runs it shows (rows as ``sweep.collect`` gives them); by default those that name it.
+    A run that several experiments show names one of them, so that it is trained once. ``exhibits`` is a function of
+    (rows, histories by hash, folder of the runs) that makes its own figures and tables (``papers.exhibits``).
     """
 
     name: str
@@ -33,6 +38,8 @@ class Experiment:
     title: str
     source: str
     presets: dict[str, Study]
+    rows: Callable[[Mapping[str, Any]], bool] | None = None
+    exhibits: Callable[..., list[Any]] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", self.name):
@@ -47,6 +54,10 @@ class Experiment:
         if name not in self.presets:
             raise unknown_name(f"preset of '{self.name}',", name, self.presets)
         return self.presets[name]
+
+    def shows(self, row: Mapping[str, Any]) -> bool:
+        """Whether ``row``, a run as ``sweep.collect`` gives it, belongs to this table or figure."""
+        return row.get("experiment") == self.name if self.rows is None else self.rows(row)
 
 
 experiments: Registry[Experiment] = Registry("experiment")
