@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -14,7 +14,7 @@ from torch import Tensor
 from equipoise.errors import InputError
 from equipoise.functional.edits import exact_backward
 
-__all__ = ["Alignment", "alignment", "angle"]
+__all__ = ["Alignment", "alignment", "angle", "layer_names"]
 
 
 class Comparable(Protocol):
@@ -66,6 +66,13 @@ def angle(a: Tensor, b: Tensor) -> float:
     return math.degrees(2 * math.atan2(float((u - v).norm()), float((u + v).norm())))
 
 
+def layer_names(weights: Iterable[str]) -> dict[str, str]:
+    """The layer of each weight by its name: the module that owns it, or the weight itself where one owns several."""
+    layers = {n: n.rsplit(".", 1)[0] if "." in n else n for n in weights}
+    repeated = len(set(layers.values())) < len(layers)
+    return {n: n for n in layers} if repeated else layers
+
+
 def alignment(
     rule: Comparable,
     x: Tensor,
@@ -90,6 +97,5 @@ def alignment(
         true, *_ = rule.reference().gradients(params, x, y, noise=noise)
     order = {name: k for k, name in enumerate(rule.survey.weights)}
     params = dict(sorted(params.items(), key=lambda item: order.get(item[0], -1)))
-    layers = {n: n.rsplit(".", 1)[0] if "." in n else n for n, p in params.items() if p.ndim >= 2}
-    repeated = len(set(layers.values())) < len(layers)
-    return Alignment({n if repeated else layer: angle(written[n], true[n]) for n, layer in layers.items()})
+    layers = layer_names([n for n, p in params.items() if p.ndim >= 2])
+    return Alignment({layer: angle(written[n], true[n]) for n, layer in layers.items()})
