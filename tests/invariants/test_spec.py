@@ -45,6 +45,8 @@ specs = st.fixed_dictionaries(
         "train_limit": st.none() | st.integers(1, 10**6),
         "select": st.sampled_from(["last", "test"]),
         "alignment_batch": st.integers(0, 999),
+        "measures": st.lists(st.sampled_from(["norms", "product", "mine"]), unique=True),
+        "measure_batch": st.integers(1, 999),
         "preset": text,
     },
 )
@@ -74,6 +76,9 @@ CHANGED: dict[str, Any] = {
     "test_limit": 100,
     "select": "test",
     "alignment_batch": 8,
+    "measures": ["norms"],
+    "measure_batch": 8,
+    "whiten": 0.1,
 }
 
 
@@ -111,6 +116,9 @@ def test_the_hash_says_what_differs(fields: dict[str, Any]) -> None:
         elif name == "scheduler_options":
             steps = [Run.from_json(table | {"scheduler": "exponential", name: {"gamma": g}}) for g in (0.5, 0.6)]
             assert steps[0].hash != steps[1].hash
+        elif name == "whiten":
+            plain = table | {"augment": "none"}
+            assert Run.from_json(plain | {name: other}).hash != Run.from_json(plain).hash
         else:
             assert Run.from_json(table | {name: other}).hash != run.hash, name
 
@@ -157,6 +165,13 @@ NONSENSE = [
     ({"precision": "float16"}, "did you mean 'bfloat16'?"),
     ({"clip_norm": 0}, "'clip_norm' is 0.0"),
     ({"train_limit": 0}, "'train_limit' is 0"),
+    ({"measures": "norms"}, "'measures' is 'norms'; expected a list"),
+    ({"measures": ["norms", 3]}, "'measures[1]' is 3; expected text"),
+    ({"measures": ["norms", "norms"]}, "names 'norms' twice"),
+    ({"measures": ["angles"], "alignment_batch": 8}, "what 'alignment_batch' asks for"),
+    ({"measure_batch": 0}, "'measure_batch' is 0"),
+    ({"whiten": 0}, "'whiten' is 0.0; it must be positive, or null"),
+    ({"whiten": 0.1, "augment": "flip"}, "augment 'flip' moves pixels, which 'whiten' has mixed"),
     ({"experiment": "../up"}, "'experiment' is '../up'"),
     ({"experiment": "/root"}, "'experiment' is '/root'"),
     ({"optimizer": "sdg"}, "did you mean 'sgd'?"),

@@ -151,8 +151,8 @@ def _checked(plain: Any, like: Any, flags: Collection[str]) -> Any:
             values[name] = {}
         elif dataclasses.is_dataclass(value):
             values[name] = _checked(value, getattr(like, name), flags)
-        elif isinstance(value, tuple):
-            values[name] = tuple(part for word in value for part in _parts(word))
+        elif isinstance(value, (tuple, list)):
+            values[name] = type(value)(part for word in value for part in _parts(word))
     return type(like)(**values)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from equipoise import data, report, rules
+from equipoise import data, measure, report, rules
 from equipoise.cli.flags import Where
 from equipoise.sweep import execute
 from equipoise.sweep import progress as sweep_progress
@@ -47,6 +47,8 @@ def _check_names(runs: Sequence[Run]) -> None:
     for run in runs:
         # Without an example of its input a rule looks at its own name and options alone.
         rules.make(run.rule, nn.Linear(1, 1), loss=run.loss, **run.options)
+        for name in run.measures:
+            measure.measures[name]
         if ":" not in run.data:
             data.describe(run.data)
 

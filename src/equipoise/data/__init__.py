@@ -21,11 +21,14 @@ from equipoise.data.splits import order as order
 from equipoise.data.types import Dataset as Dataset
 from equipoise.data.types import Split as Split
 from equipoise.data.types import check as check
+from equipoise.data.whiten import Whitening as Whitening
+from equipoise.data.whiten import whitening as whitening
 
 __all__ = [
     "Dataset",
     "FolderSplit",
     "Split",
+    "Whitening",
     "check",
     "crop_flip",
     "describe",
@@ -38,4 +41,5 @@ __all__ = [
     "names",
     "order",
     "register",
+    "whitening",
 ]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 
 import torch
+from torch import Tensor
 
 from equipoise import data, measure
+from equipoise.errors import InputError
+from equipoise.randomness import derive
 from equipoise.train.parts import Parts
 from equipoise.train.stop import Stopper
 from equipoise.train.totals import Totals
 
-__all__ = ["angles", "evaluate"]
+__all__ = ["angles", "evaluate", "measured"]
 
 _ELEMENTS = 2**22
 Result = tuple[float, float]
@@ -40,14 +44,40 @@ def evaluate(parts: Parts, split: data.Split, *, stopper: Stopper | None = None)
 def angles(parts: Parts, *, count: int, seed: int) -> dict[str, float]:
     """Degrees between what the rule writes in training and backpropagation, on ``count`` held-out samples.
 
-    ``angle`` is the mean over the hidden layers, ``angle/<layer>`` one layer. The samples come from the
-    validation split, or from the test set where nothing is held out.
+    ``angle`` is the mean over the hidden layers, ``angle/<layer>`` one layer.
     """
-    split = parts.validation if parts.validation is not None else parts.test
-    index = torch.arange(min(count, len(split)), device=split.labels.device)
-    x, y = parts.batch(split, index)
+    x, y = _held_out(parts, count)
     parts.model.train()
     noise = torch.Generator(parts.device).manual_seed(seed)
     with parts.autocast():
         found = measure.alignment(parts.rule, x, y, generator=noise)
     return {"angle": float(found.hidden)} | {f"angle/{layer}": float(degrees) for layer, degrees in found.items()}
+
+
+def measured(parts: Parts, *, last: bool, seed: int, taken: Container[str]) -> dict[str, float]:
+    """What the run's ``measures`` say of its rule on held-out samples; ``last``: this is the last epoch.
+
+    The model is in training mode. Raises ``InputError`` for a measure that gives a name in ``taken``, or another
+    measure's.
+    """
+    found: dict[str, float] = {}
+    for name in parts.run.measures:
+        one = measure.measures[name]
+        if one.when == "end" and not last:
+            continue
+        x, y = _held_out(parts, parts.run.measure_batch)
+        parts.model.train()
+        noise = torch.Generator(parts.device).manual_seed(derive(seed, name))
+        with parts.autocast():
+            values = one.function(parts.rule, x, y, noise)
+        for key, value in values.items():
+            if key in taken or key in found:
+                raise InputError(f"the measure '{name}' gives '{key}', which a run has already; rename it")
+            found[key] = float(value)
+    return found
+
+
+def _held_out(parts: Parts, count: int) -> tuple[Tensor, Tensor]:
+    """The first ``count`` samples of the validation split, or of the test set where nothing is held out."""
+    split = parts.validation if parts.validation is not None else parts.test
+    return parts.batch(split, torch.arange(min(count, len(split)), device=split.labels.device))

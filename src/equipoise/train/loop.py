@@ -133,6 +133,9 @@ class Loop:
             row |= {f"{name}_loss": found[0], f"{name}_accuracy": found[1]}
         if run.alignment_batch:
             row |= evaluate.angles(parts, count=run.alignment_batch, seed=derive(run.seed, "alignment", epoch))
+        if run.measures:
+            last, seed = epoch + 1 == run.epochs, derive(run.seed, "measures", epoch)
+            row |= evaluate.measured(parts, last=last, seed=seed, taken={*row, "seconds"})
         row["seconds"] = self.seconds
         optimisers.step_scheduler(parts.scheduler)
         self._select(row)

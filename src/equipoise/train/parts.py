@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise import data, models, rules
+from equipoise import data, measure, models, rules
 from equipoise.errors import EquipoiseError, InputError
 from equipoise.functional.losses import as_loss
 from equipoise.nn import constraints_of, enforce, param_groups
@@ -61,6 +61,8 @@ def build(run: Run, machine: Machine) -> Parts:
     """
     device = usable(machine.device)
     loss = as_loss(run.loss)
+    for name in run.measures:
+        measure.measures[name]
     dataset = data.load(run.data, folder=machine.data_dir)
     train, validation, test = _splits(run, dataset)
     train, test = train.to(device), test.to(device)
@@ -96,7 +98,7 @@ def usable(name: str) -> torch.device:
 
 
 def _splits(run: Run, dataset: data.Dataset) -> tuple[data.Split, data.Split | None, data.Split]:
-    """Training, validation (or None) and test split, cut to the run's limits."""
+    """Training, validation (or None) and test split, cut to the run's limits; all whitened by the first one's law."""
     for name, split in (("training", dataset.train), ("test", dataset.test)):
         try:
             data.check(split, dataset.classes)
@@ -105,10 +107,13 @@ def _splits(run: Run, dataset: data.Dataset) -> tuple[data.Split, data.Split | N
     train = _limited(dataset.train, run.train_limit, run.seed)
     # One choice for all seeds: they are compared on the same test samples.
     test = _limited(dataset.test, run.test_limit, 0)
-    if run.validation == 0:
-        return train, None, test
-    train, validation = data.hold_out(train, run.validation, seed=run.seed)
-    return train, validation, test
+    validation = None
+    if run.validation > 0:
+        train, validation = data.hold_out(train, run.validation, seed=run.seed)
+    if run.whiten is None:
+        return train, validation, test
+    fitted = data.whitening(train, run.whiten)
+    return fitted.split(train), None if validation is None else fitted.split(validation), fitted.split(test)
 
 
 def _limited(split: data.Split, limit: int | None, seed: int) -> data.Split:

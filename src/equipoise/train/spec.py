@@ -56,6 +56,9 @@ class Run:
         test_limit: keep that many random test samples
         select: whose epoch's weights are the result: last, the best on validation, or (as some authors did) on test
         alignment_batch: held-out samples that measure the angle to backpropagation after each epoch (0: none)
+        measures: what else is measured after each epoch (or the last one, where it costs much), as product,norms
+        measure_batch: held-out samples that the measures look at
+        whiten: ZCA-whiten all images with this epsilon, as fitted on the training samples; none if not given
         preset: a label, not part of the hash
     """
 
@@ -82,6 +85,9 @@ class Run:
     test_limit: int | None = None
     select: str = "last"
     alignment_batch: int = 0
+    measures: list[str] = field(default_factory=list)
+    measure_batch: int = 500
+    whiten: float | None = None
     preset: str = ""
 
     def __post_init__(self) -> None:
@@ -90,7 +96,7 @@ class Run:
         checks.check_fields(self)
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", self.experiment):
             raise InputError(f"'experiment' is {self.experiment!r}; use letters, digits, _ - . and /")
-        for name in ("version", "epochs", "batch_size"):
+        for name in ("version", "epochs", "batch_size", "measure_batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"'{name}' is {getattr(self, name)}; it must be at least 1")
         for name in ("seed", "alignment_batch", "lr"):
@@ -98,7 +104,7 @@ class Run:
                 raise InputError(f"'{name}' is {getattr(self, name)}; it must not be negative")
         if self.seed >= 2**63:
             raise InputError(f"'seed' is {self.seed}; it must be below 2**63")
-        for name in ("train_limit", "test_limit", "clip_norm"):
+        for name in ("train_limit", "test_limit", "clip_norm", "whiten"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"'{name}' is {value}; it must be positive, or null for none")
@@ -109,8 +115,21 @@ class Run:
         for name, known in (("augment", AUGMENTATIONS), ("precision", PRECISIONS), ("select", SELECTIONS)):
             if getattr(self, name) not in known:
                 raise unknown_name(f"value of '{name}',", getattr(self, name), known)
+        self._check_measures()
+        if self.whiten is not None and self.augment != "none":
+            raise InputError(f"augment '{self.augment}' moves pixels, which 'whiten' has mixed; use one of the two")
         optimisers.check_optimizer(self.optimizer, self.optimizer_options)
         optimisers.check_scheduler(self.scheduler, self.scheduler_options)
+
+    def _check_measures(self) -> None:
+        """Text, each once; whether the names exist is asked when the run is built, where plugins are loaded."""
+        for place, name in enumerate(self.measures):
+            if not isinstance(name, str):
+                raise InputError(f"'measures[{place}]' is {name!r}; expected text")
+            if name in self.measures[:place]:
+                raise InputError(f"'measures' names '{name}' twice")
+        if "angles" in self.measures and self.alignment_batch:
+            raise InputError("the measure 'angles' is what 'alignment_batch' asks for; set that to 0, or leave it out")
 
     def __hash__(self) -> int:
         return hash((self.experiment, self.version, self.model, self.data, self.rule, self.seed))
