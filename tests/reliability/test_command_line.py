@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from equipoise import data, sweep
-from equipoise.cli import demo, main, pages
+from equipoise.cli import demo, drawings, main, pages
 from equipoise.train import Run, Summary, storage
 
 SMALL = ["--epochs", "1", "--model", "mlp:64-8-10", "--train-limit", "200", "--alignment-batch", "32"]
@@ -217,8 +217,8 @@ def test_a_report_names_what_it_does_not_show(mixed: Path, capsys: pytest.Captur
 
 
 def test_a_curve_never_mixes_settings(mixed: Path) -> None:
-    variants = pages._variants(sweep.collect(mixed))
-    assert {name: len(rows) for name, rows in variants.items()} == {"bp, lr=0.1": 2, "bp, lr=0.2": 1}
+    found = drawings.variants(sweep.collect(mixed))
+    assert {name: len(rows) for name, rows in found.items()} == {"bp, lr=0.1": 2, "bp, lr=0.2": 1}
 
 
 def edit(path: Path, **fields: object) -> None:

@@ -15,7 +15,7 @@ import torch
 from equipoise import data, measure, models, plots, report, rules, sweep
 from equipoise.cli.flags import Where, take
 from equipoise.cli.outcome import show_table
-from equipoise.cli.pages import page_of
+from equipoise.cli.pages import displays, page_of
 from equipoise.errors import InputError
 from equipoise.measure.statistics import estimate
 from equipoise.papers import SideBySide, load_all
@@ -190,7 +190,8 @@ def main(argv: Sequence[str]) -> int:
     rows, histories = sweep.collect(folder), sweep.histories(folder)
     table = _summary_table(names, rows, costs)
     show_table(table)
-    page = page_of("Equipoise: the demo", rows, histories, first=[_opening(table)], about=SECTIONS)
+    shown = displays(rows, histories, folder)
+    page = page_of("Equipoise: the demo", shown, first=[_opening(table)], about=SECTIONS)
     target = report.write(Path(folder) / "report.html", page)
     sys.stdout.write(f"page: {target}   ({time.perf_counter() - begun:.0f} s)\n")
     return 0

@@ -1,123 +1,150 @@
-"""The sections of a page from finished runs: one per experiment, the same for every experiment."""
+"""The sections of a page from finished runs: one per experiment, the same for every experiment, with its exhibits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from pathlib import Path
 from typing import Any
 
-from equipoise import plots, report
+from equipoise import report
+from equipoise.cli.drawings import drawings, svg
 from equipoise.errors import InputError
 from equipoise.papers import Published, published
+from equipoise.papers import exhibits as shown
+from equipoise.papers.exhibits import Histories, Row
 from equipoise.train import experiments
 
-__all__ = ["Drawing", "comparisons", "drawings", "experiment_section", "page_of"]
-
-Row = Mapping[str, Any]
-Histories = Mapping[str, Sequence[Row]]
+__all__ = ["Display", "comparisons", "displays", "page_of", "section", "shown_by", "shows"]
 
 
-def comparisons(rows: Sequence[Row], numbers: Sequence[Published]) -> list[report.Comparison]:
+def comparisons(
+    rows: Sequence[Row], numbers: Sequence[Published], histories: Histories | None = None
+) -> list[report.Comparison]:
     """Published against ours, for each number that finished runs match; smoke runs are never compared."""
     found = []
     for number in numbers:
         matching = [r for r in rows if number.matches(r) and not str(r.get("preset") or "smoke").startswith("smoke")]
         for preset in sorted({str(r["preset"]) for r in matching}):
-            ours = [r for r in matching if r["preset"] == preset and r.get(number.metric) is not None]
-            if ours:
+            pairs = [(r, _ours(r, number, histories or {})) for r in matching if r["preset"] == preset]
+            values = {str(r["hash"]): value * number.factor for r, value in pairs if value is not None}
+            if values:
                 source = number.source + (f"; {number.caution}" if number.caution else "")
                 found.append(
                     report.Comparison(
                         quantity=number.quantity,
-                        values=[float(r[number.metric]) * number.factor for r in ours],
+                        values=list(values.values()),
                         published=number.value,
                         published_sd=number.sd,
                         source=source,
                         preset=preset,
-                        specs=[str(r["hash"]) for r in ours],
+                        specs=list(values),
                         unit=number.unit,
                     )
                 )
     return found
 
 
-def _variants(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by what a curve stands for: the rule, and where they differ the model, the data and the settings."""
-    telling = [k for k in ("rule", "model", "data") if k == "rule" or len({r.get(k) for r in rows}) > 1]
-    held = {str(row["hash"]): row for row in rows}
-    found: dict[str, list[Row]] = {}
-    for one in report.group(rows, "seconds"):
-        members = [held[name] for name in one.hashes]
-        words = [*(str(members[0].get(k)) for k in telling), one.settings]
-        found[", ".join(filter(None, words))] = members
-    return found
+def _ours(row: Row, number: Published, histories: Histories) -> float | None:
+    """What ``number`` compares with in a run: its result, or what it had reached after the number's epoch."""
+    if number.epoch is None:
+        value = row.get(number.metric)
+    else:
+        epochs = histories.get(str(row["hash"]), ())
+        value = next((epoch.get(number.metric) for epoch in epochs if epoch.get("epoch") == number.epoch), None)
+    return None if value is None else float(value)
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure of an experiment, with a short name for a file and a title."""
+class Display:
+    """What one experiment shows: its rows, of these the ones whose runs are listed here, its figures and tables."""
 
     name: str
-    title: str
-    figure: Any
-
-    def svg(self, *, themed: bool) -> str:
-        """The figure as an ``<svg>`` element: for a page (``themed``), or to stand alone."""
-        return plots.svg(self.figure, title=self.title, themed=themed)
+    rows: Sequence[Row]
+    listed: Sequence[Row]
+    figures: Sequence[shown.Figure]
+    tables: Sequence[report.Table]
 
 
-def _draw(name: str, title: str, draw: Any, series: Mapping[str, plots.Series], **options: Any) -> Drawing:
-    fig, ax = plots.figure()
-    draw(ax, series, **options)
-    return Drawing(name, title, fig)
+def displays(
+    rows: Sequence[Row], histories: Histories, folder: str | Path, *, only: str | None = None
+) -> list[Display]:
+    """Every experiment that shows any of ``rows``, in the order of their names, or ``only`` one.
+
+    A run that several experiments show is listed under the one that it names, where that has a place on the page.
+    """
+    names = [name for name in shown_by(rows) if only in (None, name)]
+    found = []
+    for name in names:
+        mine = [r for r in rows if shows(name, r)]
+        listed = [r for r in mine if r["experiment"] == name or str(r["experiment"]) not in names]
+        found.append(_display(name, mine, listed, histories, Path(folder)))
+    return found
 
 
-def drawings(rows: Sequence[Row], histories: Histories) -> list[Drawing]:
-    """An experiment's figures: accuracy over epochs, angles per layer, time; each where there is something to show."""
-    variants = _variants(rows)
-    order = tuple(variants)
-    curves = {
-        name: report.curve([histories[str(r["hash"])] for r in members if str(r["hash"]) in histories], "test_accuracy")
-        for name, members in variants.items()
-    }
-    drawn = []
-    if any(len(c.x) > 1 for c in curves.values()):
-        shown = {name: c for name, c in curves.items() if len(c.x)}
-        options = {"ylabel": "test accuracy", "percent": True, "order": order}
-        bands = "; bands: 95 % interval over seeds" if any(len(m) > 1 for m in variants.values()) else ""
-        drawn.append(
-            _draw("accuracy", f"Test accuracy after each epoch{bands}", plots.learning_curves, shown, **options)
-        )
-    layers = {name: report.layers(members) for name, members in variants.items()}
-    layers = {name: s for name, s in layers.items() if len(s.x) and max(s.mean) > 0.01}
-    if layers:
-        title = "Angle between each layer's update and backprop's, after training; layers by their names in the model"
-        drawn.append(_draw("angles", title, plots.angles, layers, order=order))
-    seconds = {n: plots.Series([""], [fmean(float(r["seconds"]) for r in m)]) for n, m in variants.items()}
-    title = "Seconds of training for a run, mean"
-    return [*drawn, _draw("seconds", title, plots.bars, seconds, ylabel="seconds", order=order)]
+def shown_by(rows: Sequence[Row]) -> list[str]:
+    """The experiments, registered or not, that show any of ``rows``."""
+    registered = {name for name in experiments if any(map(experiments[name].shows, rows))}
+    return sorted(registered | {str(r["experiment"]) for r in rows if str(r["experiment"]) not in experiments})
 
 
-def experiment_section(name: str, rows: Sequence[Row], histories: Histories, about: str = "") -> report.Section:
-    """One experiment's section: published against ours, groups over seeds, curves, angles, time, every run."""
-    known = experiments[name] if name in experiments else None  # noqa: SIM401 (a Registry has no get)
-    text = about or (f"Source: {known.source}." if known else "Runs of your own.")
-    notes = sorted({str(r["note"]) for r in rows if r.get("note")})
-    tables = [report.outcome_table(rows)]
-    compared = comparisons(rows, published())
+def shows(name: str, row: Row) -> bool:
+    """Whether the experiment ``name``, registered or not, shows ``row``."""
+    return experiments[name].shows(row) if name in experiments else row.get("experiment") == name
+
+
+def _display(name: str, rows: Sequence[Row], listed: Sequence[Row], histories: Histories, folder: Path) -> Display:
+    make = experiments[name].exhibits if name in experiments else None
+    own = make(rows, histories, folder) if make is not None else []
+    pictures = [one for one in own if isinstance(one, shown.Figure)]
+    tables = [_table(one) for one in own if isinstance(one, shown.Table)]
+    compared = comparisons(rows, [number for number in published() if number.experiment == name], histories)
     if compared:
-        tables.insert(0, report.comparison_table(compared, caption="Published against ours"))
-    tables.append(report.run_table(rows))
-    title = f"{name}: {known.title}" if known else name
-    figures = [report.Figure(d.svg(themed=True), d.title) for d in drawings(rows, histories)]
-    return report.Section(title, "\n\n".join([text, *notes]), tables=tables, figures=figures)
+        tables.append(report.comparison_table(compared, caption="Published against ours"))
+    if listed or not own:
+        taken = {picture.name for picture in pictures}
+        pictures += [one for one in drawings(rows, histories) if one.name not in taken]
+        tables.append(report.outcome_table(rows))
+    if listed:
+        tables.append(report.run_table(listed))
+    return Display(name, rows, listed, pictures, tables)
+
+
+def _table(table: shown.Table) -> report.Table:
+    """An exhibit's table as the report has them."""
+    caption = f"{table.title.rstrip('.')}. {table.caption}".strip()
+    return report.Table(table.columns, [[_cell(cell) for cell in row] for row in table.rows], caption)
+
+
+def _cell(cell: shown.Cell) -> report.Cell:
+    if isinstance(cell, tuple):
+        return tuple(_part(part) for part in cell)
+    return _part(cell)
+
+
+def _part(part: shown.Part) -> Any:
+    if isinstance(part, shown.Number):
+        return report.Number(part.value, part.text)
+    return report.Note(part.text) if isinstance(part, shown.Note) else part
+
+
+def section(display: Display, about: str = "") -> report.Section:
+    """One experiment's section: its own exhibits, groups over seeds, published against ours, curves, every run."""
+    known = experiments[display.name] if display.name in experiments else None  # noqa: SIM401 (a Registry has no get)
+    text = about or (f"Source: {known.source}." if known else "Runs of your own.")
+    listed = {str(r["hash"]) for r in display.listed}
+    elsewhere = sorted({str(r["experiment"]) for r in display.rows if str(r["hash"]) not in listed})
+    if elsewhere:
+        text += f" Runs that are listed under {' and '.join(f'`{name}`' for name in elsewhere)} are shown here too."
+    notes = sorted({str(r["note"]) for r in display.rows if r.get("note")})
+    title = f"{display.name}: {known.title}" if known else display.name
+    figures = [report.Figure(svg(one, themed=True), one.title, one.wide) for one in display.figures]
+    return report.Section(title, "\n\n".join([text, *notes]), tables=display.tables, figures=figures)
 
 
 def page_of(
     title: str,
-    rows: Sequence[Row],
-    histories: Histories,
+    given: Sequence[Display],
     *,
     first: Sequence[report.Section] = (),
     about: Mapping[str, str] | None = None,
@@ -127,13 +154,11 @@ def page_of(
 
     ``left`` is the number of runs that are not shown, because they were stopped or failed.
     """
-    if not rows:
+    if not given:
         raise InputError("there is no finished run to report on; run something first, for example `equipoise demo`")
-    names = sorted({str(r["experiment"]) for r in rows})
     texts = about or {}
-    sections = [
-        experiment_section(n, [r for r in rows if r["experiment"] == n], histories, texts.get(n, "")) for n in names
-    ]
-    count = f"Finished runs: {len(rows)}. Experiments: {len(names)}."
+    sections = [section(one, texts.get(one.name, "")) for one in given]
+    runs = {str(r["hash"]) for one in given for r in one.rows}
+    count = f"Finished runs: {len(runs)}. Experiments: {len(given)}."
     count += f" Not finished, and not shown: {left}." if left else ""
     return report.page(title, [*first, *sections], subtitle=count, footer="Written by `equipoise`.")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from equipoise import report, sweep
-from equipoise.cli.pages import Histories, drawings, page_of
+from equipoise.cli.drawings import svg
+from equipoise.cli.pages import Display, displays, page_of, shown_by, shows
 from equipoise.errors import InputError, unknown_name
 from equipoise.papers import load_all
+from equipoise.papers.exhibits import Row
 
 __all__ = ["main"]
 
@@ -47,30 +50,38 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"there is no folder '{root}'; name the one that `equipoise run` wrote (--runs)")
     load_all()
     problems: list[str] = []
-    rows = sweep.collect(root, experiment=flags.experiment, problems=problems)
-    histories = sweep.histories(root, flags.experiment, problems=problems)
-    left = sweep.unfinished(root, flags.experiment)
-    for line in [*sorted(set(problems)), *left]:
+    every = sweep.collect(root, problems=problems)
+    only = flags.experiment
+    rows = [r for r in every if only is None or shows(only, r)]
+    histories = sweep.histories(root, problems=problems)
+    left = sweep.unfinished(root, None if only is None else partial(shows, only))
+    for line in [*dict.fromkeys(sorted(problems)), *left]:
         sys.stderr.write(f"note: {line}\n")
-    if flags.experiment and not rows and not left:
-        raise unknown_name(
-            f"experiment in '{root}',", flags.experiment, {str(r["experiment"]) for r in sweep.collect(root)}
-        )
-    page = page_of(f"Equipoise: {root.resolve().name}", rows, histories, left=len(left))
+    if only and not rows and not left:
+        raise unknown_name(f"experiment in '{root}',", only, shown_by(every))
+    given = displays(rows, histories, root, only=only)
+    page = page_of(f"Equipoise: {root.resolve().name}", given, left=len(left))
     target = report.write(flags.out or root / "report.html", page)
     sys.stdout.write(f"{target}\n")
-    for name in sorted({str(r["experiment"]) for r in rows}):
-        _write_parts(name, [r for r in rows if r["experiment"] == name], histories, flags)
+    if flags.csv:
+        _write_tables(Path(flags.csv), every, {str(r["experiment"]) for r in rows})
+    if flags.figures:
+        _write_figures(Path(flags.figures), given)
     return 0
 
 
-def _write_parts(name: str, rows: Sequence[Mapping[str, Any]], histories: Histories, flags: Flags) -> None:
-    """Write the experiment's table and figures to the folders that were asked for."""
-    if flags.csv:
-        path = Path(flags.csv) / f"{name}.csv"
-        sweep.write_csv(rows, path)
+def _write_tables(folder: Path, rows: Sequence[Row], names: Collection[str]) -> None:
+    """Write every run once, under the experiment that it names, and each of these whole."""
+    for name in sorted(names):
+        path = folder / f"{name}.csv"
+        sweep.write_csv([r for r in rows if r["experiment"] == name], path)
         sys.stdout.write(f"{path}\n")
-    for drawing in drawings(rows, histories) if flags.figures else ():
-        path = Path(str(flags.figures)) / f"{name.replace('/', '-')}-{drawing.name}.svg"
-        report.write(path, drawing.svg(themed=False) + "\n")
-        sys.stdout.write(f"{path}\n")
+
+
+def _write_figures(folder: Path, given: Sequence[Display]) -> None:
+    """Write every figure on the page as a file of its own."""
+    for one in given:
+        for figure in one.figures:
+            path = folder / f"{one.name.replace('/', '-')}-{figure.name}.svg"
+            report.write(path, svg(figure, themed=False) + "\n")
+            sys.stdout.write(f"{path}\n")

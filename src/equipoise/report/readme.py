@@ -46,7 +46,10 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "No results yet."
     held = sorted(rows, key=lambda row: [str(row.get(name, "")) for name in ("experiment", "data", "model")])
-    groups = group(held, METRIC)
+    names = dict.fromkeys(str(row.get("experiment", "")) for row in held)
+    # An experiment at a time, as its settings are told apart from one another and not from another protocol's.
+    parts = [[row for row in held if str(row.get("experiment", "")) == name] for name in names]
+    groups = [one for part in parts for one in group(part, METRIC)]
     angles = {one.hashes: one for one in group(held, ANGLE)}
     heads = ["experiment", "data", "model", "rule", "settings", "accuracy", "angle", "seeds", "preset", "device"]
     lines = [_line(one, angles.get(one.hashes)) for one in groups]

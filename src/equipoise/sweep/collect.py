@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,7 @@ def collect(
     """
     rows = []
     for _, run, summary in _finished(Path(root), experiment, problems):
-        row: dict[str, Any] = {}
-        for item in dataclasses.fields(run):
-            _flatten(item.name, getattr(run, item.name), row)
+        row = _spec(run)
         row |= {name: getattr(summary, name) for name in _CONDITIONS}
         row |= {name: value for name, value in summary.selected.items() if name not in _NOT_METRICS}
         rows.append((run.experiment, run.model, run.data, run.rule, run.seed, run.hash, row))
@@ -70,12 +68,15 @@ def histories(
     return dict(sorted(found.items()))
 
 
-def unfinished(root: str | Path, experiment: str | None = None) -> list[str]:
-    """A line for every run under ``root`` that was stopped or failed: its folder, and what it said last."""
+def unfinished(root: str | Path, wanted: Callable[[Mapping[str, Any]], bool] | None = None) -> list[str]:
+    """A line for every run under ``root`` that was stopped or failed: its folder, and what it said last.
+
+    ``wanted`` chooses among them by the fields of their specs, flattened as in ``collect``.
+    """
     return [
         f"'{folder}' is not finished ({summary.status}): {summary.message}"
         for folder, run, summary in _read(Path(root), [])
-        if summary.status != "finished" and experiment in (None, run.experiment)
+        if summary.status != "finished" and (wanted is None or wanted(_spec(run)))
     ]
 
 
@@ -100,6 +101,14 @@ def _read(root: Path, problems: list[str] | None) -> Iterator[tuple[Path, Run, S
             _report(f"left out: {where}{error}", problems)
             continue
         yield folder, run, summary
+
+
+def _spec(run: Run) -> dict[str, Any]:
+    """The fields of a spec as a flat row."""
+    row: dict[str, Any] = {}
+    for item in dataclasses.fields(run):
+        _flatten(item.name, getattr(run, item.name), row)
+    return row
 
 
 def _flatten(name: str, value: Any, row: dict[str, Any]) -> None:
