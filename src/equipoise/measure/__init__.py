@@ -1,4 +1,4 @@
-"""Measures of what a rule does: alignment with the gradient, and statistics over seeds."""
+"""Measures of what a rule does: angles, norms, activity, weights, learning curves; and statistics over seeds."""
 
 from equipoise.measure.alignment import Alignment as Alignment
 from equipoise.measure.alignment import alignment as alignment
@@ -8,3 +8,5 @@ from equipoise.measure.catalogue import Product as Product
 from equipoise.measure.catalogue import measures as measures
 from equipoise.measure.catalogue import product as product
 from equipoise.measure.cost import step_cost as step_cost
+from equipoise.measure.watching import Watch as Watch
+from equipoise.measure.watching import watch as watch

@@ -1,7 +1,7 @@
 """What the layers of a network do on a batch: how often their units are active, and which are silent.
 
-The pass of a measure leaves no trace: ``undisturbed`` gives it buffers of its own, eval mode and a fork of the global
-random state, and takes no gradient.
+A measure's pass leaves no trace: ``untouched`` lends the model copies of its buffers, and takes back its training
+flags and the global random state.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["activity", "tensors_of", "undisturbed"]
+__all__ = ["activity", "tensors_of", "untouched"]
 
 # The element-by-element functions that turn a layer's sums into its activity.
 NONLINEARITIES = frozenset(
@@ -30,21 +30,20 @@ NONLINEARITIES = frozenset(
 
 
 @contextmanager
-def undisturbed(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Within the block ``model`` runs in eval mode, without gradients, and nothing that it does is kept.
+def untouched(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Within the block ``model`` may run on ``x``, and nothing that this changes is kept.
 
-    Each module's training flag, every buffer (by identity and bits) and torch's global random state are afterwards
-    what they were. ``x`` says on which device the random state lies.
+    Each module's training flag, every buffer (by identity and bits) and torch's global random state on the CPU and on
+    the device of ``x`` are afterwards what they were. Parameters are not guarded.
     """
     flags = [(module, module.training) for module in model.modules()]
     held = [(m, n, b) for m in model.modules() for n, b in m._buffers.items() if b is not None]
     copies: dict[int, Tensor] = {}
     devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    with torch.random.fork_rng(devices=devices):
         try:
             for module, name, buffer in held:
                 module._buffers[name] = copies.setdefault(id(buffer), buffer.detach().clone())
-            model.eval()
             yield
         finally:
             for module, name, buffer in held:
@@ -64,7 +63,8 @@ def activity(model: nn.Module, x: Tensor, weights: Mapping[str, Tensor]) -> dict
     last before it, and ``<layer>#2`` is the second use of a shared one. A layer without a nonlinearity has no key. In
     eval mode: no dropout, and batch norm by its running statistics. NaN where h is not finite.
     """
-    with undisturbed(model, x), _Ear(weights) as ear:
+    with untouched(model, x), torch.no_grad(), _Ear(weights) as ear:
+        model.eval()
         model(x)
     rates = {f"rate/{layer}": rate for layer, (rate, _) in ear.heard.items()}
     return rates | {f"dead/{layer}": dead for layer, (_, dead) in ear.heard.items()}
