@@ -1,12 +1,18 @@
 """Figures in one style: functions that take and return an Axes, and SVG that stands inside a page."""
 
 from equipoise.plots.canvas import figure as figure
+from equipoise.plots.canvas import panels as panels
 from equipoise.plots.canvas import svg as svg
 from equipoise.plots.curves import estimates as estimates
+from equipoise.plots.curves import fitted_curves as fitted_curves
 from equipoise.plots.curves import learning_curves as learning_curves
+from equipoise.plots.distributions import histogram as histogram
+from equipoise.plots.distributions import scatter as scatter
 from equipoise.plots.layers import angles as angles
 from equipoise.plots.layers import bars as bars
 from equipoise.plots.layers import images as images
+from equipoise.plots.parts import reference_line as reference_line
+from equipoise.plots.parts import share_legend as share_legend
 from equipoise.plots.series import Point as Point
 from equipoise.plots.series import Series as Series
 from equipoise.plots.style import LOOKS as LOOKS

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "svg"]
+__all__ = ["figure", "panels", "svg"]
 
 DROPPED = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->|<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL)
 REFERENCE = re.compile(r'(?:url\(|href=")#([^")]+)')
@@ -33,6 +33,22 @@ def figure(width: float = 4.4, height: float = 3.0) -> tuple[Figure, Axes]:
 
     fig = Figure(figsize=(width, height), layout="constrained")
     return fig, fig.add_subplot()
+
+
+@styled
+def panels(count: int, *, columns: int = 1, width: float = 4.4, height: float = 2.0) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` axes, filled row by row; ``width`` is the whole figure's, ``height`` that of one row.
+
+    A single column shares its x axis, as panels above one another do that show one training.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-count // columns)
+    fig = Figure(figsize=(width, height * rows), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False, sharex=columns == 1).ravel().tolist()
+    for spare in axes[count:]:
+        spare.remove()
+    return fig, axes[:count]
 
 
 def svg(fig: Figure, *, title: str, themed: bool = True) -> str:

@@ -13,7 +13,7 @@ from equipoise.plots.style import LOOKS, PAPER, looks, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["estimates", "learning_curves"]
+__all__ = ["estimates", "fitted_curves", "learning_curves"]
 
 MARKS = 7
 
@@ -27,11 +27,13 @@ def learning_curves(
     ylabel: str = "",
     percent: bool = False,
     log: bool = False,
+    published: Mapping[str, Mapping[float, float]] | None = None,
     order: Sequence[str] = (),
 ) -> Axes:
     """A mean line per series, its interval shaded, told apart by dashes and markers too.
 
-    ``percent`` shows fractions as per cent, ``log`` the y axis in decades; ``order`` fixes the looks.
+    ``percent`` shows fractions as per cent, ``log`` the y axis in decades; ``order`` fixes the looks. ``published`` holds
+    values {x: y} of a paper by the name of the series that they belong to, drawn as open diamonds.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -53,6 +55,9 @@ def learning_curves(
             markevery=(place * step // len(series), step),
             label=name,
         )
+    for name, points in (published or {}).items():
+        color = looks([name], order or list(series))[name].color
+        ax.plot(list(points), list(points.values()), label=f"{name}, published", zorder=3, **_open_diamond(color))
     if all(float(v).is_integer() for one in series.values() for v in one.x):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if log:
@@ -62,6 +67,35 @@ def learning_curves(
             low, high = ax.get_ylim()
             ax.set_ylim(max(low, -0.02), min(high, 1.02))
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.margins(x=0.02)
+    legend(ax)
+    return ax
+
+
+@styled
+def fitted_curves(
+    ax: Axes,
+    series: Mapping[str, Series],
+    fits: Mapping[str, Series],
+    *,
+    xlabel: str = "epoch",
+    ylabel: str = "",
+    order: Sequence[str] = (),
+) -> Axes:
+    """Measured means as markers, and through each the curve that was fitted to it; fractions shown as per cent."""
+    from matplotlib.ticker import PercentFormatter
+
+    require(series)
+    for name, look in looks(series, order).items():
+        one = series[name]
+        dots = {"marker": look.marker, "markersize": 4.0, "markeredgewidth": 0, "linestyle": "none", "alpha": 0.7}
+        ax.plot([float(v) for v in one.x], one.mean, color=look.color, label=name, **dots)
+        if name in fits:
+            x = [float(v) for v in fits[name].x]
+            ax.plot(x, fits[name].mean, color=look.color, linestyle=look.dashes, linewidth=1.4)
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.margins(x=0.02)

@@ -68,10 +68,17 @@ def bars(
     ax: Axes,
     series: Mapping[str, Series],
     *,
+    xlabel: str = "",
     ylabel: str = "",
+    percent: bool = False,
     order: Sequence[str] = (),
 ) -> Axes:
-    """Grouped bars with intervals: a group per name in ``x``, a bar per series, told apart by hatch too."""
+    """Grouped bars with intervals: a group per name in ``x``, a bar per series, told apart by hatch too.
+
+    ``percent`` shows fractions as per cent.
+    """
+    from matplotlib.ticker import PercentFormatter
+
     require(series)
     names = _groups(series)
     width = 0.8 / len(series)
@@ -91,6 +98,9 @@ def bars(
         _whiskers(ax, x, one, "#808890")
     ax.set_xticks(range(len(names)), names)
     ax.tick_params(axis="x", length=0)
+    if percent:
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     legend(ax)
     return ax

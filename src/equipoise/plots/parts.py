@@ -10,8 +10,9 @@ from equipoise.plots.style import FAINT, INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["legend", "reference_line", "require"]
+__all__ = ["legend", "reference_line", "require", "share_legend"]
 
 
 def legend(ax: Axes, handles: Sequence[Any] | None = None) -> None:
@@ -26,15 +27,36 @@ def legend(ax: Axes, handles: Sequence[Any] | None = None) -> None:
         return
     figure = ax.get_figure(root=True)
     assert figure is not None, "an axes that is drawn on belongs to a figure"
-    longest = max(len(str(h.get_label())) for h in handles)
-    # About 14 characters of this size fit an inch; the line and gaps of an entry take the room of seven.
-    columns = max(1, min(len(handles), int(14 * figure.get_size_inches()[0] / (longest + 7))))
+    columns, rows = _columns([str(h.get_label()) for h in handles], figure.get_size_inches()[0])
     if figure.axes == [ax] and figure.get_constrained_layout():
-        rows = -(-len(handles) // columns)
         figure.set_figheight(figure.get_size_inches()[1] + 0.19 * max(0, rows - 3))
         figure.legend(handles=list(handles), loc="outside upper left", ncols=columns)
     else:
         ax.legend(handles=list(handles), loc="lower left", bbox_to_anchor=(0.0, 1.02), ncols=columns)
+
+
+def share_legend(figure: Figure) -> None:
+    """One legend above all panels in place of each panel's own: a name counts once."""
+    handles: dict[str, Any] = {}
+    for ax in figure.axes:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+        own = ax.get_legend()
+        if own is not None:
+            own.remove()
+    if len(handles) > 1:
+        columns, rows = _columns(list(handles), figure.get_size_inches()[0])
+        figure.set_figheight(figure.get_size_inches()[1] + 0.19 * rows)
+        figure.legend(handles=list(handles.values()), loc="outside upper left", ncols=columns)
+
+
+def _columns(names: Sequence[str], width: float) -> tuple[int, int]:
+    """Columns and rows of a legend over ``width`` inches.
+
+    About 14 characters of this size fit an inch; the line and gaps of an entry take the room of seven.
+    """
+    columns = max(1, min(len(names), int(14 * width / (max(map(len, names)) + 7))))
+    return columns, -(-len(names) // columns)
 
 
 def reference_line(ax: Axes, y: float, text: str) -> None:
