@@ -10,3 +10,13 @@ from equipoise.measure.catalogue import product as product
 from equipoise.measure.cost import step_cost as step_cost
 from equipoise.measure.watching import Watch as Watch
 from equipoise.measure.watching import watch as watch
+from equipoise.measure.weights import Comparison as Comparison
+from equipoise.measure.weights import Fit as Fit
+from equipoise.measure.weights import compare_fits as compare_fits
+from equipoise.measure.weights import excess_kurtosis as excess_kurtosis
+from equipoise.measure.weights import fit_half_normal as fit_half_normal
+from equipoise.measure.weights import fit_lognormal as fit_lognormal
+from equipoise.measure.weights import fit_normal as fit_normal
+from equipoise.measure.weights import fit_student_t as fit_student_t
+from equipoise.measure.weights import positive_share as positive_share
+from equipoise.measure.weights import weight_statistics as weight_statistics

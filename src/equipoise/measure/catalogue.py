@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from equipoise.errors import InputError
 from equipoise.measure.activity import activity
 from equipoise.measure.alignment import Comparable, alignment, angle, layer_names
+from equipoise.measure.weights import weight_statistics
 from equipoise.registry import Registry
 
 __all__ = ["Measurable", "Measure", "Product", "measures", "product"]
@@ -132,6 +133,14 @@ def _activity(rule: Measurable, x: Tensor, y: Tensor, generator: torch.Generator
     return activity(rule.model, x, layer_weights(rule, x))
 
 
+def _weights(rule: Measurable, x: Tensor, y: Tensor, generator: torch.Generator | None) -> dict[str, float]:
+    return {
+        f"weights/{layer}/{name}": value
+        for layer, w in layer_weights(rule, x).items()
+        for name, value in weight_statistics(w).items()
+    }
+
+
 _DEGREES = "degrees between what the rule writes and backpropagation, per layer and over the hidden ones"
 _AGAINST = "degrees and trace between the product of the forward weights and the feedback; none without one such matrix"
 for _measure in (
@@ -139,5 +148,6 @@ for _measure in (
     Measure("product", _product, "epoch", _AGAINST),
     Measure("norms", _norms, "epoch", "Frobenius norm of each layer's weight"),
     Measure("activity", _activity, "epoch", "share of positive activities, and of silent units, per layer"),
+    Measure("weights", _weights, "end", "moments of each layer's weights, and how well four laws fit them"),
 ):
     measures.register(_measure.name)(_measure)
