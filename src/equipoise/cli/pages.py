@@ -102,8 +102,7 @@ def _display(name: str, rows: Sequence[Row], listed: Sequence[Row], histories: H
     if compared:
         tables.append(report.comparison_table(compared, caption="Published against ours"))
     if listed or not own:
-        taken = {picture.name for picture in pictures}
-        pictures += [one for one in drawings(rows, histories) if one.name not in taken]
+        pictures = pictures or drawings(rows, histories)
         tables.append(report.outcome_table(rows))
     if listed:
         tables.append(report.run_table(listed))

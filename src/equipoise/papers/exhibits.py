@@ -46,7 +46,7 @@ Cell = Part | tuple[Part, ...]
 class Figure:
     """A drawn figure: ``name`` for its file, ``title`` for its caption, and whether it takes the page's whole width.
 
-    A figure named as one that every experiment has ("accuracy", "angles", "seconds") stands in its place.
+    An experiment that brings figures is shown with these, in place of those that any experiment has.
     """
 
     name: str
