@@ -58,3 +58,28 @@ def test_a_share_needs_one_finite_weight() -> None:
     for weights in ([], [math.nan]):
         with pytest.raises(EquipoiseError):
             measure.positive_share(weights)
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_curves_without_a_slowness(free: bool) -> None:
+    rising = [0.2, 0.3, 0.35]
+    for curve, chance, options, reason in (
+        ([], 0.1, {}, "a curve of 0 epochs is too short"),
+        (rising[:2], 0.1, {}, "a curve of 2 epochs is too short"),
+        (rising, 0.1, {"epochs": 2}, "epochs is 2; a curve needs 3"),
+        ([*rising, math.nan], 0.1, {}, "finite and not negative"),
+        ([*rising, -0.1], 0.1, {}, "not negative; seen -0.1 to 0.35"),
+        ([rising, rising], 0.1, {}, r"here of shape \(2, 3\); average the runs first"),
+        (rising, 10.0, {}, "reaches 0.35 and chance is 10: nothing was learned"),
+        ([0.1, 0.1, 0.1], 0.1, {}, "nothing was learned"),
+        (rising, math.nan, {}, "chance is nan"),
+        (rising, -0.1, {}, "chance is -0.1"),
+    ):
+        with pytest.raises(EquipoiseError, match=reason):
+            measure.slowness(curve, chance, free_maximum=free, **options)
+
+
+def test_a_maximum_that_is_not_in_sight_is_not_made_up() -> None:
+    with pytest.raises(EquipoiseError, match="has not begun to flatten"):
+        measure.slowness([float(x) for x in range(1, 30)], 0.0, free_maximum=True)
+    assert measure.slowness([float(x) for x in range(1, 30)], 0.0).maximum == 29

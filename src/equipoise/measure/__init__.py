@@ -8,6 +8,8 @@ from equipoise.measure.catalogue import Product as Product
 from equipoise.measure.catalogue import measures as measures
 from equipoise.measure.catalogue import product as product
 from equipoise.measure.cost import step_cost as step_cost
+from equipoise.measure.slowness import Slowness as Slowness
+from equipoise.measure.slowness import slowness as slowness
 from equipoise.measure.watching import Watch as Watch
 from equipoise.measure.watching import watch as watch
 from equipoise.measure.weights import Comparison as Comparison
