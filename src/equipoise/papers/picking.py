@@ -16,7 +16,7 @@ from equipoise.papers.exhibits import Exhibit, Exhibits, Figure, Histories, Numb
 from equipoise.plots import Series
 from equipoise.train import Run
 
-__all__ = ["MINUS", "curve", "fixed", "mean_and_sd", "named", "per_preset", "series", "values_of"]
+__all__ = ["MINUS", "curve", "fixed", "mean_and_sd", "named", "per_preset", "series", "split", "values_of"]
 
 FIELDS = frozenset(item.name for item in dataclasses.fields(Run)) - {"seed", "preset"}
 MINUS = "\N{MINUS SIGN}"
@@ -30,11 +30,9 @@ def per_preset(make: Exhibits) -> Exhibits:
 
     @functools.wraps(make)
     def every(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
-        parts: dict[str, list[Row]] = {}
-        for row in rows:
-            parts.setdefault(str(row.get("preset") or ""), []).append(row)
+        parts = split(rows, lambda row: str(row.get("preset") or ""))
         real = {preset: members for preset, members in parts.items() if not preset.startswith("smoke")}
-        shown = dict(sorted((real or parts).items()))
+        shown = real or parts
         return [
             _labelled(one, preset, alone=len(shown) == 1)
             for preset, members in shown.items()
@@ -51,6 +49,14 @@ def _labelled(one: Exhibit, preset: str, *, alone: bool) -> Exhibit:
         slug = "" if alone else "-" + re.sub(r"[^a-z0-9]+", "-", preset.lower()).strip("-")
         return dataclasses.replace(one, title=title, name=one.name + slug)
     return dataclasses.replace(one, title=title)
+
+
+def split(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
+    """Rows by ``key``, in its order."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return dict(sorted(found.items()))
 
 
 def named(rows: Iterable[Row], role: Callable[[Row], str], *, order: Sequence[str] = ()) -> dict[str, list[Row]]:

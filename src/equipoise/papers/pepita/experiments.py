@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from equipoise.papers.pepita import table1
+from equipoise.papers.pepita.figures import EXHIBITS
 from equipoise.papers.pepita.table1 import Grid, Scale, column_of
 from equipoise.papers.pepita.variants import Controls, Depth, Dynamics, FrozenConv, Linear, Weights, Whitening
 from equipoise.train import Experiment, experiments
@@ -163,4 +165,4 @@ EXPERIMENTS = (
 )
 
 for _experiment in EXPERIMENTS:
-    experiments.register(_experiment.name)(_experiment)
+    experiments.register(_experiment.name)(dataclasses.replace(_experiment, exhibits=EXHIBITS[_experiment.name]))

@@ -10,11 +10,11 @@ from equipoise import plots
 from equipoise.papers.catalogue import published
 from equipoise.papers.exhibits import Cell, Exhibit, Figure, Histories, Note, Number, Row, Table
 from equipoise.papers.pepita.table1 import COLUMNS, NAME, RULES, column_of
-from equipoise.papers.picking import MINUS, curve, fixed, mean_and_sd, named, per_preset, series, values_of
+from equipoise.papers.picking import MINUS, curve, fixed, mean_and_sd, named, per_preset, series, split, values_of
 from equipoise.papers.published import Published
 from equipoise.plots import Series
 
-__all__ = ["ORDER", "controls", "curves", "depth", "heading", "table1", "whitening"]
+__all__ = ["ORDER", "by_column", "controls", "curves", "depth", "heading", "table1", "whitening"]
 
 # A rule looks the same in every figure of the paper.
 ORDER = (*RULES, "shallow", "usf", "frsf", "brsf")
@@ -43,7 +43,7 @@ def _number_for(row: Row, numbers: Sequence[Published]) -> Published | None:
     return next((n for n in numbers if n.metric == ACCURACY and n.epoch is None and n.matches(row)), None)
 
 
-def _by_column(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+def by_column(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     """Runs by column of Table 1, in its order, then by rule."""
     names = sorted({column_of(row) for row in rows}, key=lambda name: [*COLUMNS, name].index(name))
     return {name: named([r for r in rows if column_of(r) == name], _rule, order=ORDER) for name in names}
@@ -65,7 +65,7 @@ def accuracy_figure(
 @per_preset
 def table1(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
     """Table 1 with ours above the paper's; for each column the curves; angles and seconds of all columns."""
-    groups = _by_column(rows)
+    groups = by_column(rows)
     numbers = [number for number in published() if number.experiment == NAME]
     lines = sorted({rule for column in groups.values() for rule in column}, key=_place)
     cells = [[_against(column.get(rule, []), numbers) for column in groups.values()] for rule in lines]
@@ -131,7 +131,7 @@ def curves(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhi
     """Learning curves of every rule, with the published log of PEPITA as points (Figure 7)."""
     found: list[Exhibit] = []
     numbers = [number for number in published() if number.experiment == "pepita/curves" and number.epoch is not None]
-    for name, column in _by_column(rows).items():
+    for name, column in by_column(rows).items():
         points = {
             rule: {float(n.epoch or 0): n.value / n.factor for n in numbers if n.matches(members[0])}
             for rule, members in column.items()
@@ -148,7 +148,7 @@ def curves(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhi
 def controls(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
     """PEPITA beside F = 0, random perturbations and -F (Figure 5)."""
     found: list[Exhibit] = []
-    for name, held in _split(rows, column_of).items():
+    for name, held in split(rows, column_of).items():
         groups = named(held, _control, order=("pepita", "F = 0"))
         if len(groups) > 1:
             title = (
@@ -156,13 +156,6 @@ def controls(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Ex
             )
             found += accuracy_figure(name, title, groups, histories)
     return found
-
-
-def _split(rows: Sequence[Row], key: Any) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(key(row), []).append(row)
-    return dict(sorted(found.items()))
 
 
 def _control(row: Row) -> str:
@@ -204,7 +197,7 @@ def whitening(rows: Sequence[Row], histories: Histories, folder: Path) -> list[E
 @per_preset
 def depth(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
     """Accuracy, and the hidden layers' mean angle to backpropagation, by the number of layers, for each rule."""
-    layers = _split(rows, lambda row: str(row.get("model")).partition(",")[0].count("-"))
+    layers = split(rows, lambda row: str(row.get("model")).partition(",")[0].count("-"))
     if len(layers) < 2:
         return []
     found: dict[str, dict[int, list[Row]]] = {}
