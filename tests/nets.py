@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -120,6 +121,20 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def chain() -> nn.Sequential:
+    """Two convolutions with pooling of both kinds, and two matrices: what rules that run the network twice train."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, bias=False),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Sequential(nn.Conv2d(4, 6, 3), nn.Tanh(), nn.AvgPool2d(2)),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+        nn.ReLU(inplace=True),
+        nn.Linear(5, 4),
+    )
+
+
 def image_batch(n: int = 5, size: int = 8) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(n)
     return torch.randn(n, 3, size, size, generator=g), torch.arange(n) % 4
@@ -141,8 +156,19 @@ def zoo() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
         "folded": (Folded(), (sequence, torch.arange(5) % 4)),
         "circuit": (nn.Sequential(Circuit(6, 7), Circuit(7, 5), nn.Linear(5, 4)), vector_batch()),
         "local": (nn.Sequential(LocalLayer(6, 7), LocalLayer(7, 5), nn.Linear(5, 4)), vector_batch()),
+        "chain": (chain(), image_batch()),
     }
     return {name: (net.double(), x.double(), y) for name, (net, (x, y)) in nets.items()}
+
+
+CHAINS = ("mlp", "chain")
+# Rules that train models of any shape; the others run a chain twice.
+FREE = tuple(name for name in rules.names() if not rules.registry[name].forward_only)
+
+
+def pairs(nets: Iterable[str]) -> list[tuple[str, str]]:
+    """Every rule with every net of ``nets``, and with every chain where chains are all that it trains."""
+    return [(rule, net) for rule in rules.names() for net in (nets if rule in FREE else CHAINS)]
 
 
 def grads(model: nn.Module) -> dict[str, Tensor | None]:

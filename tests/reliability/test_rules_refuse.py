@@ -174,7 +174,7 @@ def test_bad_input_is_one_clear_line(case: str) -> None:
 def test_loaded_feedback_of_the_wrong_shape_is_refused_when_the_model_is_seen() -> None:
     rule = rules.make("dfa", mlp(6, 5, 4))
     rule.load_state_dict({"2": torch.zeros(3, 4)})
-    with pytest.raises(InputError, match=r"loaded with shape \(3, 4\); this model needs \(5, 4\)"):
+    with pytest.raises(InputError, match=r"has the shape \(3, 4\); this model needs \(5, 4\)"):
         rule.backward(X, Y)
 
 

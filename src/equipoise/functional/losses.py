@@ -25,11 +25,16 @@ Function = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Loss:
-    """A batch-mean loss: ``value(output, y)`` is a scalar, ``error(output, y)`` its gradient, (B, C)."""
+    """A batch-mean loss: ``value(output, y)`` is a scalar, ``error(output, y)`` its gradient, (B, C).
+
+    residual: whether the error is (activity - t) / B, with the activity that the loss puts on the output (softmax,
+    logistic or none). Rules that show the error to the network itself need it to be.
+    """
 
     name: str
     value: Function
     error: Function
+    residual: bool = False
 
 
 losses: Registry[Loss] = Registry("loss")
@@ -66,9 +71,9 @@ def _logistic_error(output: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Float
     return (output.sigmoid() - one_hot(y, output)) / output.shape[0]
 
 
-losses.register("cross_entropy")(Loss("cross_entropy", F.cross_entropy, _softmax_error))
-losses.register("mse")(Loss("mse", _squared, _squared_error))
-losses.register("binary_cross_entropy")(Loss("binary_cross_entropy", _logistic, _logistic_error))
+losses.register("cross_entropy")(Loss("cross_entropy", F.cross_entropy, _softmax_error, residual=True))
+losses.register("mse")(Loss("mse", _squared, _squared_error, residual=True))
+losses.register("binary_cross_entropy")(Loss("binary_cross_entropy", _logistic, _logistic_error, residual=True))
 
 
 def as_loss(loss: Any) -> Loss:

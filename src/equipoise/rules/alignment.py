@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-from equipoise.rules.base import Options, Rule
+from equipoise.rules.base import Credit, Options, Rule, Write
+from equipoise.rules.descent import dense_links, descend, unwatched
 from equipoise.rules.make import registry
 
-__all__ = ["AlignmentOptions", "FeedbackAlignment"]
+__all__ = ["AlignmentOptions", "FeedbackAlignment", "Transported"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,66 @@ class AlignmentOptions(Options):
     inside: Literal["exact", "random"] = "exact"
 
 
+class Transported(Rule):
+    """A rule that is backpropagation through other backward weights: B shaped like W, for each weight of a layer."""
+
+    transport = True
+    draws: ClassVar[bool] = False
+
+    def __init__(self, model: nn.Module, **given: Any) -> None:
+        super().__init__(model, **given)
+        self.links = dense_links(model, self.slots)
+        if self.draws:
+            params, options = self.slots.parameters(), self.options
+            for name in self.fed():
+                shape = params[name].shape
+                self.keep(name, shape, law=options.law, fan_in=shape[1:].numel(), scale=options.scale)  # type: ignore[attr-defined]
+
+    def fed(self) -> list[str]:
+        """Weights of two or more dimensions, but for embeddings, normalisation and circuits' inner pathways."""
+        left = self.slots.exact() | self.inner
+        return [n for n, p in self.slots.parameters().items() if p.ndim >= 2 and n not in left]
+
+    def transported(
+        self, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], noise: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """The backward weights of this batch by parameter name."""
+        return feedback
+
+    def credit(
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+    ) -> Credit:
+        return super().credit(x, y, tensors, self.transported(tensors, feedback, noise), noise)
+
+    def by_hand(
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+        write: Write,
+        *,
+        fresh: bool,
+    ) -> tuple[Tensor, Tensor] | None:
+        if not self.links or not unwatched(self.model, x):
+            return None
+        self._same_rates(self.links)
+        matrices = self.transported(tensors, feedback, noise)
+
+        def carry(k: int, g: Tensor, error: Tensor, h: Tensor) -> Tensor:
+            return g @ matrices[self.links[k].weight]
+
+        return descend(self.links, x, y, tensors, noise, self.loss, carry, write)
+
+
 @registry.register("fa")
-class FeedbackAlignment(Rule):
+class FeedbackAlignment(Transported):
     """Feedback alignment: backpropagation with a fixed random matrix in place of each transposed weight.
 
         delta_l = f'(z_l) (.) B_{l+1}^T delta_{l+1},   B shaped like W, never learned
@@ -40,21 +100,8 @@ class FeedbackAlignment(Rule):
     """
 
     Options: ClassVar[type[Options]] = AlignmentOptions
-    transport = True
+    draws = True
     options: AlignmentOptions
-
-    def __init__(self, model: nn.Module, **given: object) -> None:
-        super().__init__(model, **given)  # type: ignore[arg-type]
-        params = self.slots.parameters()
-        for name in self.fed():
-            shape = params[name].shape
-            fan_in = shape[1:].numel()
-            self.keep(name, shape, law=self.options.law, fan_in=fan_in, scale=self.options.scale)
-
-    def fed(self) -> list[str]:
-        """Weights of two or more dimensions, but for embeddings, normalisation and circuits' inner pathways."""
-        left = self.slots.exact() | self.inner
-        return [n for n, p in self.slots.parameters().items() if p.ndim >= 2 and n not in left]
 
     @cached_property
     def inner(self) -> frozenset[str]:

@@ -1,57 +1,48 @@
-"""What every rule is: an objective whose autograd gradient is the rule.
+"""What every rule is: an objective whose autograd gradient is the rule, or the gradients themselves, written by hand.
 
 A rule names *roots*: tensors of the forward pass, each with the error that enters there. Backpropagation has one,
 the loss. Direct feedback has the loss and every site, whose error is B e. Feedback alignment has the loss, and a
 forward pass that carries its own backward weights. Autograd does the rest, so one class serves ``backward``,
-``gradients``, ``vmap`` and full-graph compilation.
+``gradients``, ``vmap`` and full-graph compilation. A rule without a backward phase, and plain chains where autograd's
+bookkeeping would be a good part of a step, are written out instead (``by_hand``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from equipoise.contracts import Site
 from equipoise.debugging import debugging
 from equipoise.errors import InputError
-from equipoise.functional.draws import draw
-from equipoise.functional.losses import Loss
-from equipoise.randomness import generator
-from equipoise.rules.inspector import Needs
+from equipoise.rules.held import Held
 from equipoise.rules.report import Credit, Options, Step
-from equipoise.rules.slots import Slots
-from equipoise.rules.survey import Survey, entries, survey
+from equipoise.rules.survey import entries
 from equipoise.rules.sync import accumulate, mean_over_ranks, world_size
 from equipoise.rules.tape import Tape
 
 __all__ = ["Credit", "Options", "Rule", "Step"]
 
+Write = Callable[[str, Tensor], None]
 
-class Rule(nn.Module):
+
+class Rule(Held):
     """How a network assigns credit. Make one with ``rules.make``; its own state dict is its fixed feedback.
 
     The model is held unregistered: ``rule.model`` is yours, and stays out of ``rule.state_dict()``. Its tensors may
     change, its layers may not: replace those before you make the rule.
-    ``copy.deepcopy((model, rule))`` keeps the two together.
+    ``copy.deepcopy((model, rule))`` keeps the two together. ``callbacks`` are functions of (x, y, step) that every
+    ``backward`` calls at its end.
+
+    forward_only: ``by_hand`` always answers, no graph is ever built. immediate: each gradient is in ``.grad``, its
+    hooks called, before the pass goes on.
     """
 
-    Options: ClassVar[type[Options]] = Options
-    transport: ClassVar[bool] = False
-    sites: ClassVar[bool] = False
-    model: nn.Module
-    slots: Slots
-
-    def __init__(self, model: nn.Module, *, loss: Loss, seed: int, options: Options) -> None:
-        super().__init__()
-        self.__dict__["model"] = model
-        self.__dict__["slots"] = Slots(model)
-        self.loss, self.seed, self.options = loss, seed, options
-        self.survey: Survey | None = None
+    forward_only: ClassVar[bool] = False
+    immediate: bool = False
 
     # What a rule defines ---------------------------------------------------------------------------------------
 
@@ -66,8 +57,22 @@ class Rule(nn.Module):
         """Run the model under this rule and say where which error enters; by default, the loss at the output."""
         return self.answer(self.forward_pass(x, tensors, feedback=feedback, noise=noise), y)
 
-    def prepare(self, found: Survey) -> None:
-        """Draw the feedback that the surveyed model needs, and refuse what the rule cannot train."""
+    def by_hand(
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+        write: Write,
+        *,
+        fresh: bool,
+    ) -> tuple[Tensor, Tensor] | None:
+        """Give each gradient to ``write(name, gradient)`` and return (loss, output); None: leave it to autograd.
+
+        ``fresh`` allows to overwrite what the pass itself made; off under ``torch.func``.
+        """
+        return None
 
     def maintain(self) -> None:
         """Upkeep after ``optimizer.step()``; nothing for rules with fixed feedback."""
@@ -90,32 +95,66 @@ class Rule(nn.Module):
             return self._empty(x)
         params, buffers = self.slots.parameters(), self.slots.buffers()
         noise = self.draw(x, generator)
-        credit, local = self._run(x, y, {**params, **buffers}, self.feedback(), noise)
+        trained = {n: p for n, p in params.items() if p.requires_grad}
+        if not (trained and torch.is_grad_enabled()):
+            raise InputError("there is nothing to train: torch.no_grad is on, or all that this rule trains is frozen")
+        step = self._written(x, y, {**params, **buffers}, trained, noise, together)
+        if step is None:
+            step = self._carried(x, y, {**params, **buffers}, list(trained.values()), noise, together)
+        for call in self.callbacks:
+            call(x, y, step)
+        return step
+
+    def _written(
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        trained: Mapping[str, nn.Parameter],
+        noise: Mapping[str, Tensor],
+        together: bool,
+    ) -> Step | None:
+        """The step by hand, where the rule knows how."""
+        grads: dict[str, Tensor] = {}
+
+        def collect(name: str, gradient: Tensor) -> None:
+            if name in trained:
+                grads[name] = grads[name] + gradient if name in grads else gradient
+
+        def at_once(name: str, gradient: Tensor) -> None:
+            if name in trained:
+                accumulate([trained[name]], [gradient])
+
+        now = self.immediate and not together
+        with torch.no_grad():
+            done = self.by_hand(x, y, tensors, self.feedback(), noise, at_once if now else collect, fresh=True)
+        if done is None:
+            return None
+        given, params = [grads.get(n) for n in trained], list(trained.values())
+        accumulate(params, mean_over_ranks(given, params, x.shape[0]) if together else given)
+        return Step(done[0], done[1], {}, {})
+
+    def _carried(
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        trained: Sequence[nn.Parameter],
+        noise: Mapping[str, Tensor],
+        together: bool,
+    ) -> Step:
+        """The step by autograd, from the rule's roots."""
+        credit, local = self._run(x, y, tensors, self.feedback(), noise)
         roots = [(h, d) for h, d in credit.roots if h.requires_grad]
         if not roots:
             raise InputError("there is nothing to train: torch.no_grad is on, or all that this rule trains is frozen")
-        tensors, errors = [h for h, _ in roots], [d for _, d in roots]
+        ends, errors = [h for h, _ in roots], [d for _, d in roots]
         if together:
-            trained = [p for p in params.values() if p.requires_grad]
-            grads = torch.autograd.grad(tensors, trained, errors, allow_unused=True)
+            grads = torch.autograd.grad(ends, trained, errors, allow_unused=True)
             accumulate(trained, mean_over_ranks(grads, trained, x.shape[0]))
         else:
-            torch.autograd.backward(tensors, errors)
+            torch.autograd.backward(ends, errors)
         return self._step(credit, local)
-
-    def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """The noise of one batch shaped like ``x``: a 0/1 mask for each dropout call of the model.
-
-        ``F.dropout`` and its channel-wise kin, by whatever module. Left to torch's global state: other noise, and a
-        dropout whose input does not have the batch on its first axis.
-        """
-        found = self._surveyed(x)
-        return {
-            f"dropout{info.number}": (
-                torch.rand(info.rows * x.shape[0], *info.shape, generator=generator, device=x.device) >= info.rate
-            ).to(torch.uint8)
-            for info in found.dropouts
-        }
 
     def gradients(
         self,
@@ -145,6 +184,8 @@ class Rule(nn.Module):
         buffers = {**self.slots.buffers(), **(state or {})}
         fed = {**self.feedback(), **(feedback or {})}
         rest = {n: p.detach() for n, p in own.items() if n not in params}
+        if self.forward_only:
+            return self._forward_only({**rest, **params, **buffers}, list(params), x, y, fed, given, buffers)
 
         def objective(trained: dict[str, Tensor]) -> tuple[Tensor, tuple[Step, dict[str, Tensor]]]:
             tensors = {**rest, **trained, **{n: t.clone() for n, t in buffers.items()}}
@@ -157,14 +198,28 @@ class Rule(nn.Module):
         grads, (step, after) = torch.func.grad(objective, has_aux=True)(dict(params))
         return grads, step, after
 
-    def feedback(self) -> dict[str, Tensor]:
-        """This rule's feedback by the name of what it stands for (a parameter or a site)."""
-        own = {**self._buffers, **self._parameters}
-        return {name.replace("/", "."): tensor for name, tensor in own.items() if tensor is not None}
+    def _forward_only(
+        self,
+        tensors: dict[str, Tensor],
+        wanted: Sequence[str],
+        x: Tensor,
+        y: Tensor,
+        fed: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+        buffers: dict[str, Tensor],
+    ) -> tuple[dict[str, Tensor], Step, dict[str, Tensor]]:
+        grads = {n: torch.zeros_like(tensors[n]) for n in wanted}
+        met: set[str] = set()
 
-    def feedback_parameters(self) -> list[nn.Parameter]:
-        """Learned feedback, for an optimiser group of its own; empty for fixed feedback."""
-        return list(self.parameters())
+        def write(name: str, gradient: Tensor) -> None:
+            if name in grads:
+                grads[name] = grads[name] + gradient if name in met else gradient
+                met.add(name)
+
+        with torch.no_grad():
+            done = self.by_hand(x, y, tensors, fed, noise, write, fresh=False)
+        assert done is not None
+        return grads, Step(done[0], done[1], {}, {}), buffers
 
     def reference(self) -> Rule:
         """Backpropagation on the same model with the same loss: what alignment compares with."""
@@ -176,54 +231,6 @@ class Rule(nn.Module):
         return rule
 
     # What rules share ------------------------------------------------------------------------------------------
-
-    def look(self, x: Tensor) -> Survey:
-        """Survey the model on ``x``, draw feedback, and refuse what cannot be trained (``InputError``)."""
-        if x.shape[0] == 0:
-            raise InputError("the rule has to see a sample of the model's input first; this batch is empty")
-        found = survey(self.slots, x, self._needs())
-        self.prepare(found)
-        self.survey = found
-        return found
-
-    def _needs(self) -> Needs:
-        if not (self.transport or self.sites):
-            return Needs()
-        exact = self.slots.exact()
-        left = exact | self.inner
-        matrices = {n for n, p in self.slots.parameters().items() if p.ndim >= 2 and n not in left}
-        return Needs(self.transport, self.sites, frozenset(matrices), self.inner, exact)
-
-    def fed(self) -> list[str]:
-        """Names of the parameters that have feedback of their own."""
-        return []
-
-    @cached_property
-    def inner(self) -> frozenset[str]:
-        """Names of the parameters inside circuits (contract ``Site``), which the rule leaves exact."""
-        return frozenset(
-            name
-            for module, kind, attribute, name in self.slots.places
-            if kind == "_parameters" and isinstance(module, Site) and attribute not in module.projections
-        )
-
-    def keep(self, name: str, shape: Sequence[int], *, law: str, fan_in: int, scale: float) -> None:
-        """Draw the fixed feedback ``name`` as a buffer, unless a state dict brought it already."""
-        buffer = name.replace(".", "/")
-        if buffer in self._buffers:
-            present = tuple(self.get_buffer(buffer).shape)
-            if present != tuple(shape):
-                raise InputError(f"feedback '{name}' was loaded with shape {present}; this model needs {tuple(shape)}")
-            return
-        stream = generator(self.seed, "feedback", name)
-        value = draw(shape, law=law, fan_in=fan_in, generator=stream) * scale
-        like = self.like(name)
-        self.register_buffer(buffer, value.to(like.device, like.dtype))
-
-    def like(self, name: str = "") -> Tensor:
-        """The parameter ``name``, else the first floating one: whose dtype and device feedback takes."""
-        params = self.slots.parameters()
-        return params[name] if name in params else next(p for p in params.values() if p.is_floating_point())
 
     def answer(self, output: Tensor, y: Tensor, roots: Sequence[tuple[Tensor, Tensor | None]] = ()) -> Credit:
         """The loss of ``output`` as a root, and the others."""
@@ -270,14 +277,6 @@ class Rule(nn.Module):
 
     def _step(self, credit: Credit, local: Mapping[str, Tensor]) -> Step:
         return Step(credit.loss.detach(), credit.output.detach(), {n: t.detach() for n, t in local.items()}, {})
-
-    def _surveyed(self, x: Tensor) -> Survey:
-        if self.survey is None:
-            if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:  # pyright: ignore[reportAttributeAccessIssue]
-                raise InputError("this rule has not seen its model run yet; pass example=x to rules.make")
-            self.look(x)
-        assert self.survey is not None
-        return self.survey
 
     def _check(self, x: Tensor, y: Tensor) -> None:
         if x.shape[:1] != y.shape[:1]:

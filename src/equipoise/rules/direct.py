@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from equipoise.errors import InputError
 from equipoise.functional.feedback import project_error
-from equipoise.rules.base import Credit, Options, Rule
+from equipoise.functional.losses import one_hot
+from equipoise.rules.base import Credit, Options, Rule, Write
 from equipoise.rules.chain import chain_pass, is_chain
+from equipoise.rules.descent import dense_links, descend, unwatched
 from equipoise.rules.make import registry
 from equipoise.rules.survey import Survey
 from equipoise.rules.tape import another_path
 
-__all__ = ["DirectFeedback", "DirectOptions", "Shallow"]
+__all__ = ["DirectFeedback", "DirectOptions", "DirectRandomTargets", "Shallow", "TargetOptions"]
 
 
 class Sited(Rule):
@@ -105,11 +107,15 @@ class DirectFeedback(Sited):
     """
 
     Options: ClassVar[type[Options]] = DirectOptions
+    drawn_at_look = True
     options: DirectOptions
 
     def prepare(self, found: Survey) -> None:
         """Draw B for each hidden site."""
         super().prepare(found)
+        links = dense_links(self.model, self.slots)
+        self.names = [link.name for link in links]
+        self.links = links if self.site_names(found) == self.names[1:] else ()
         hidden = [site for site in found.sites if site.hidden]
         for name, site in zip(self.site_names(found), hidden, strict=True):
             if site.rows == 0:
@@ -129,24 +135,66 @@ class DirectFeedback(Sited):
         noise: Mapping[str, Tensor],
     ) -> Credit:
         output, heard = self.cut_pass(x, tensors, noise)
-        error = self.loss.error(output.detach(), y).detach()
-        if self.options.sign:
-            error = error.sign() / x.shape[0]
-        if self.options.hidden_scale != 1:
-            error = error * self.options.hidden_scale
+        sent = self.message(self.loss.error(output.detach(), y).detach(), y)
         assert self.survey is not None
         names = self.site_names(self.survey)
-        roots = [(h, project_error(error, feedback[n], h)) for n, h in zip(names, heard, strict=True)]
+        roots = [(h, project_error(sent, feedback[n], h)) for n, h in zip(names, heard, strict=True)]
         return self.answer(output, y, roots)
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Before the model was seen, feedback of any size is taken; ``look`` checks it."""
-        if self.survey is None:
-            for key, value in state_dict.items():
-                name = key.removeprefix(prefix)
-                if key.startswith(prefix) and name not in self._buffers and "." not in name:
-                    self.register_buffer(name, self.like().new_empty(value.shape))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def message(self, error: Tensor, y: Tensor) -> Tensor:
+        """What every site hears, (B, C), of the error dL/dy."""
+        sent = error.sign() / error.shape[0] if self.options.sign else error
+        return sent if self.options.hidden_scale == 1 else sent * self.options.hidden_scale
+
+    def by_hand(
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        feedback: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+        write: Write,
+        *,
+        fresh: bool,
+    ) -> tuple[Tensor, Tensor] | None:
+        if not self.links or not unwatched(self.model, x):
+            return None
+        self._same_rates(self.links)
+        sent: list[Tensor] = []
+
+        def carry(k: int, g: Tensor, error: Tensor, h: Tensor) -> Tensor:
+            if not sent:
+                sent.append(self.message(error, y))
+            return project_error(sent[0], feedback[self.names[k]], h)
+
+        return descend(self.links, x, y, tensors, noise, self.loss, carry, write)
+
+
+@dataclass(frozen=True)
+class TargetOptions(Options):
+    """Options of ``drtp``: law and scale of the feedback, hidden_scale as in ``dfa`` (errata F1)."""
+
+    law: str = "kaiming_uniform"
+    scale: float = 1.0
+    hidden_scale: float = 1.0
+
+
+@registry.register("drtp")
+class DirectRandomTargets(DirectFeedback):
+    """Direct random target projection: each site hears the target itself, so no layer waits for the output.
+
+        dL/dh_l := B_l t / B,   t the one-hot target, B_l (n_l, C) fixed, B the batch
+
+    The output layer learns from its error. Sites as in ``dfa``. The sign is a convention: the law of B_l is symmetric.
+    Source: Frenkel, Lefebvre and Bol 2021 (there with tanh or sigmoid hidden units, and hidden gradients summed over
+    the batch: ``hidden_scale`` = batch size).
+    """
+
+    Options: ClassVar[type[Options]] = TargetOptions
+    options: TargetOptions  # type: ignore[assignment]
+
+    def message(self, error: Tensor, y: Tensor) -> Tensor:
+        return one_hot(y, error) * (self.options.hidden_scale / error.shape[0])
 
 
 @registry.register("shallow")

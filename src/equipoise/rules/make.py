@@ -51,7 +51,8 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _validated(name: str, given: dict[str, Any]) -> Options:
+def validated(name: str, given: dict[str, Any]) -> Options:
+    """The options ``given`` of the rule ``name``, checked; ``InputError`` for an unknown name, option or value."""
     kind = options(name)
     hints = get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
@@ -111,8 +112,8 @@ def make(
     torch.Size([5, 3])
     """
     kind = registry[name]
-    validated = _validated(name, options)
-    rule = kind(_trainable(model), loss=as_loss(loss), seed=seed, options=validated)
+    chosen = validated(name, options)
+    rule = kind(_trainable(model), loss=as_loss(loss), seed=seed, options=chosen)
     if example is not None:
         if not isinstance(example, Tensor) or example.ndim < 2:
             raise InputError("example is a batch (B, ...) of the model's input")

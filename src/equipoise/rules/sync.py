@@ -41,7 +41,12 @@ def mean_over_ranks(gradients: Sequence[Tensor | None], params: Sequence[Tensor]
 
 
 def accumulate(params: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
-    """Add ``gradients`` into ``.grad``, as ``loss.backward()`` does."""
+    """Add ``gradients`` into ``.grad``, and call the parameters' hooks, as ``loss.backward()`` does."""
     for parameter, gradient in zip(params, gradients, strict=True):
         if gradient is not None:
+            for hook in (parameter._backward_hooks or {}).values():
+                changed = hook(gradient)
+                gradient = gradient if changed is None else changed
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+            for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
+                hook(parameter)

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from equipoise.errors import InputError
 from equipoise.rules.operations import DROPOUTS, VIEWS, WEIGHTED, Call, read
 
-__all__ = ["Entry", "Keys", "Tape", "another_path", "serve_dropout"]
+__all__ = ["Entry", "Keys", "Tape", "another_path", "changed_rate", "serve_dropout"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,14 @@ def another_path(wanted: str, found: str) -> InputError:
     )
 
 
+def changed_rate(number: int, now: float, then: float) -> InputError:
+    """The error for a dropout whose masks were drawn for another rate."""
+    return InputError(
+        f"dropout {number} now has the rate {now}, and its mask was drawn for {then}; "
+        "call rule.look(x) after a rate has changed"
+    )
+
+
 def dropout_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float, bool]:
     """(input, rate, training) of a call of ``F.dropout`` or its channel-wise kin."""
     given = {**dict(zip(("input", "p", "training"), args, strict=False)), **kwargs}
@@ -129,10 +137,7 @@ class Tape(TorchFunctionMode):
             if mask is not None:
                 x, rate, training = dropout_arguments(args, kwargs)
                 if training and rate != self.rates.get(number, rate):
-                    raise InputError(
-                        f"dropout {number} now has the rate {rate}, and its mask was drawn for {self.rates[number]}; "
-                        "call rule.look(x) after a rate has changed"
-                    )
+                    raise changed_rate(number, rate, self.rates[number])
                 return serve_dropout(x, mask, rate) if training else x
         return function(*args, **kwargs)
 

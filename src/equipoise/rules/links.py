@@ -1,0 +1,179 @@
+"""A chain read into links: each weighted layer, with the parameter-free parts before and behind it.
+
+Rules that run a network twice, or write its gradients out, need its layers one by one. What is no chain of torch's
+own weighted layers and parameter-free parts is refused here, by the layer's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from equipoise.errors import InputError
+from equipoise.functional.pooling import max_pool
+from equipoise.rules.slots import Slots
+from equipoise.rules.tape import serve_dropout
+
+__all__ = [
+    "DROPOUT",
+    "Link",
+    "Part",
+    "apply",
+    "apply_all",
+    "bias_gradient",
+    "read_chain",
+    "weight_gradient",
+    "weighted",
+]
+
+CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+WEIGHTED = frozenset({nn.Linear, *CONVOLUTIONS})
+DROPOUT = frozenset({nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d})
+UNITWISE = DROPOUT | {
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.CELU, nn.SELU, nn.Mish),
+    *(nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid, nn.Tanhshrink, nn.Identity),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A module without parameters. number: of its dropout call, -1 for anything else."""
+
+    name: str
+    module: nn.Module
+    number: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A weighted layer. before: parts between the units below and its input; after: parts that act on its units one
+    by one (activation, dropout), so that a unit's activity is what comes out of them."""
+
+    name: str
+    layer: nn.Module
+    weight: str
+    bias: str | None
+    before: tuple[Part, ...]
+    after: tuple[Part, ...] = ()
+
+    @property
+    def dense(self) -> bool:
+        """Whether the layer is a matrix, not a kernel."""
+        return isinstance(self.layer, nn.Linear)
+
+
+def _leaves(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model._modules.items():
+        assert module is not None
+        if type(module) is nn.Sequential:
+            yield from _leaves(module, f"{prefix}{name}.")
+        else:
+            yield prefix + name, module
+
+
+def read_chain(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
+    """The links of ``model``, an ``nn.Sequential`` (nested ones are read through).
+
+    Raises ``InputError`` naming the layer that is none: with parameters of another kind, or with a state.
+    """
+    if type(model) is not nn.Sequential:
+        raise InputError(f"it needs a chain, an nn.Sequential of layers, and this model is a {type(model).__name__}")
+    names = {(id(module), attribute): name for module, _, attribute, name in slots.places}
+    links: list[Link] = []
+    before: list[Part] = []
+    after: list[Part] = []
+    dropouts = 0
+
+    def close() -> None:
+        if links:
+            links[-1] = Link(**{**vars(links[-1]), "after": tuple(after)})
+        after.clear()
+
+    for name, module in _leaves(model):
+        kind = type(module)
+        if kind in WEIGHTED:
+            close()
+            bias = names.get((id(module), "bias"))
+            links.append(Link(name, module, names[id(module), "weight"], bias, tuple(before)))
+            before.clear()
+        elif any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+            raise InputError(
+                f"layer '{name}' ({kind.__name__}) has parameters or a state, and a chain's weighted layers are "
+                "Linear and Conv1d to Conv3d, without anything else that learns"
+            )
+        else:
+            part = Part(name, module, dropouts if kind in DROPOUT else -1)
+            dropouts += kind in DROPOUT
+            (after if links and kind in UNITWISE and not before else before).append(part)
+    close()
+    if len(links) < 2:
+        raise InputError("the model has no hidden layer: no weighted layer follows another")
+    if before or links[-1].after:
+        last = (before or links[-1].after)[-1]
+        raise InputError(
+            f"layer '{last.name}' ({type(last.module).__name__}) follows the last weighted layer, '{links[-1].name}', "
+            "whose output has to be the scores that the loss takes"
+        )
+    if not links[-1].dense:
+        raise InputError(f"the last weighted layer, '{links[-1].name}', is a convolution; end the chain in a Linear")
+    return tuple(links)
+
+
+def apply(part: Part, x: Tensor, noise: Mapping[str, Tensor], *, fresh: bool = False) -> Tensor:
+    """The part's output for ``x``; ``fresh``: x is nobody else's and may be overwritten."""
+    module = part.module
+    if part.number >= 0:
+        rate = float(module.p)  # type: ignore[arg-type]
+        return serve_dropout(x, noise[f"dropout{part.number}"], rate) if module.training and rate else x
+    if type(module) is nn.ReLU:
+        return x.relu_() if fresh else x.relu()
+    if type(module) is nn.MaxPool2d:
+        return max_pool(x, module)
+    return module(x.clone() if getattr(module, "inplace", False) and not fresh else x)
+
+
+def apply_all(parts: tuple[Part, ...], x: Tensor, noise: Mapping[str, Tensor], *, fresh: bool = False) -> Tensor:
+    """``parts`` one behind the other."""
+    for part in parts:
+        x = apply(part, x, noise, fresh=fresh)
+    return x
+
+
+def _padded(layer: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """A convolution's input with what its padding adds where the operation cannot, and the padding left to it."""
+    padding = layer.padding
+    if layer.padding_mode == "zeros" and not isinstance(padding, str):
+        return x, padding  # type: ignore[return-value]
+    mode = "constant" if layer.padding_mode == "zeros" else str(layer.padding_mode)
+    sides = layer._reversed_padding_repeated_twice
+    return F.pad(x, sides, mode), (0,) * (x.ndim - 2)  # type: ignore[arg-type]
+
+
+def weighted(link: Link, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The weighted layer's output for its input ``x``, with these tensors."""
+    if link.dense:
+        return F.linear(x, weight, bias)
+    layer = link.layer
+    x, padding = _padded(layer, x)
+    return CONVOLUTIONS[type(layer)](x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)  # type: ignore[index, arg-type]
+
+
+def weight_gradient(link: Link, g: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """sum over samples (and positions) of g x^T: ``g`` at the weighted layer's output, ``x`` its input."""
+    if link.dense:
+        return g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1])
+    layer = link.layer
+    x, padding = _padded(layer, x)
+    n = g.ndim - 2
+    geometry = (layer.stride, padding, layer.dilation, False, (0,) * n, layer.groups)
+    back = torch.ops.aten.convolution_backward
+    return back(g, x.to(g.dtype), weight.to(g.dtype), None, *geometry, (False, True, False))[1]
+
+
+def bias_gradient(g: Tensor, dense: bool) -> Tensor:
+    """sum over samples and positions of ``g``, by output unit or channel."""
+    return g.reshape(-1, g.shape[-1]).sum(0) if dense else g.flatten(2).sum((0, 2))
