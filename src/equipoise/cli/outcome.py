@@ -7,10 +7,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from torch import nn
-
-from equipoise import data, measure, report, rules
+from equipoise import data, measure, report
 from equipoise.cli.flags import Where
+from equipoise.functional.losses import as_loss
+from equipoise.rules.make import validated
 from equipoise.sweep import execute
 from equipoise.sweep import progress as sweep_progress
 from equipoise.sweep.worker import exit_code
@@ -45,8 +45,8 @@ def execute_and_show(runs: Sequence[Run], where: Where) -> int:
 def _check_names(runs: Sequence[Run]) -> None:
     """Refuse a misspelt name or option before the first of several runs has trained for hours."""
     for run in runs:
-        # Without an example of its input a rule looks at its own name and options alone.
-        rules.make(run.rule, nn.Linear(1, 1), loss=run.loss, **run.options)
+        validated(run.rule, run.options)
+        as_loss(run.loss)
         for name in run.measures:
             measure.measures[name]
         if ":" not in run.data:
@@ -54,7 +54,7 @@ def _check_names(runs: Sequence[Run]) -> None:
 
 
 def show_runs(runs: Sequence[Run], summaries: Sequence[Summary], where: Where) -> None:
-    """One line per setting: mean and interval over its seeds, the angle, the time; and what failed."""
+    """One line per setting: mean and interval over its seeds, the angle, the time; one per reason why runs failed."""
     finished = [(run, s) for run, s in zip(runs, summaries, strict=True) if s.status == "finished"]
     rows = [
         {**dataclasses.asdict(run), **s.selected, "hash": run.hash, "seconds": s.seconds, "lr": run.lr}
@@ -65,9 +65,13 @@ def show_runs(runs: Sequence[Run], summaries: Sequence[Summary], where: Where) -
         for note in sorted({s.note for _, s in finished if s.note}):
             sys.stdout.write(f"{note}\n")
         sys.stdout.write(f"For the page with curves: equipoise report {shlex.quote(where.runs)}\n")
+    reasons: dict[str, list[Run]] = {}
     for run, summary in zip(runs, summaries, strict=True):
         if summary.status == "failed":
-            sys.stderr.write(f"failed: {run.experiment}/{run.hash} ({run.rule}, seed {run.seed}): {summary.message}\n")
+            reasons.setdefault(summary.message, []).append(run)
+    for message, (run, *others) in reasons.items():
+        more = f" and {len(others)} more" if others else ""
+        sys.stderr.write(f"failed: {run.experiment}/{run.hash} ({run.rule}, seed {run.seed}){more}: {message}\n")
 
 
 def _text(cell: report.Cell) -> str:

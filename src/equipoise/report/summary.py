@@ -235,9 +235,9 @@ def _settings(row: Row, by: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _told_apart(settings: tuple[tuple[str, str], ...], variants: Sequence[tuple[tuple[str, str], ...]]) -> str:
-    """The settings that are not the same in all variants, as "lr=0.1, epochs=20"."""
-    common = set(variants[0]).intersection(*variants)
-    return ", ".join(f"{name}={value}" for name, value in settings if (name, value) not in common)
+    """The settings that are not the same in all variants, as "lr=0.1, epochs=20"; what is measured decides nothing."""
+    same = set(variants[0]).intersection(*variants)
+    return ", ".join(f"{name}={value}" for name, value in settings if (name, value) not in same and name != "measures")
 
 
 def _distinct(rows: Sequence[Row], key: str) -> tuple[str, ...]:
