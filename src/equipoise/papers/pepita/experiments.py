@@ -133,7 +133,7 @@ EXPERIMENTS = (
         title="The trace tr(F W A) in a linear network",
         source=f"{_PAPER}, appendix E",
         presets={
-            "smoke": Linear("fc-digits", _LOOK),
+            "smoke": Linear("fc-digits", _LOOK, eps=0.1, lr=0.01),
             "quick": Linear(scale=_SHORT),
             "paper": Linear(),
         },
