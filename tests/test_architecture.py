@@ -19,11 +19,12 @@ from equipoise import data, models, rules, sweep
 from equipoise.cli import main
 from equipoise.data import Dataset, Split
 from equipoise.functional import Loss, NonNegative, draw, laws, losses
+from equipoise.measure import Measure, measures, watch
 from equipoise.papers import SideBySide
 from equipoise.registry import Registry
 from equipoise.rules import Credit, Rule
 from equipoise.sweep import executors
-from equipoise.train import Experiment, Run, Summary, experiments, train
+from equipoise.train import Experiment, Machine, Run, Summary, experiments, train
 from nets import mlp
 
 
@@ -143,6 +144,23 @@ def test_a_circuit_from_outside_keeps_its_contracts_under_any_optimiser() -> Non
             assert (model[0].weight >= 0).all()
         assert (model[0].weight == 0).any()
         handle.remove()
+
+
+def test_a_measure_from_outside_is_watched_and_joins_a_run(enter: Callable, tmp_path: Path) -> None:
+    def largest(rule: Rule, x: Tensor, y: Tensor, generator: torch.Generator | None) -> dict[str, float]:
+        return {"largest": max(float(p.detach().abs().max()) for p in rule.model.parameters())}
+
+    enter(measures, "largest", Measure("largest", largest, "epoch", "the largest weight"))
+    model, x = mlp(6, 5, 4), torch.randn(3, 6)
+    with torch.no_grad():
+        model[0].bias[2] = -7.0
+    rule = rules.make("bp", model, example=x)
+    with watch(rule, measures=["largest"]) as seen:
+        rule.backward(x, torch.arange(3))
+    assert seen.series("largest") == [7.0]
+    summary = train(Run(epochs=1, train_limit=64, test_limit=32, measures=["largest"]), Machine(runs=tmp_path))
+    weights = eq.train.read_weights(next(tmp_path.rglob("weights.safetensors")))
+    assert summary.selected["largest"] == pytest.approx(max(float(w.abs().max()) for w in weights.values()))
 
 
 def test_an_experiment_and_an_executor_from_outside_run(enter: Callable, tmp_path: Path) -> None:

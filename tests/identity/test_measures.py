@@ -71,6 +71,20 @@ def test_feedback_that_enters_at_a_hidden_layer_meets_the_weights_from_there_on(
     assert measure.product(fed(model, x, _1=later.T)).angle == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(("inject", "first"), [("", 0), ("2", 2)])
+def test_pepitas_own_feedback_is_compared_from_the_layer_where_it_enters(inject: str, first: int) -> None:
+    model, (x, y) = mlp(6, 7, 5, 4).double(), vector_batch()
+    rule = rules.make("pepita", model, example=x.double(), inject=inject)
+    (f,) = rule.feedback().values()
+    total = torch.eye(4, dtype=torch.float64)
+    for k in range(4, first - 1, -2):
+        total = total @ model[k].weight.detach()
+    found = measures["product"](rule, x.double(), y)
+    cosine = float((f * total.T).sum() / f.norm() / total.norm())
+    assert found["product_angle"] == pytest.approx(math.degrees(math.acos(cosine)), rel=1e-9)
+    assert found["product_trace"] == pytest.approx(float((f @ total).trace()), rel=1e-9)
+
+
 def test_where_there_is_no_product_the_measure_says_nothing_and_the_function_says_why() -> None:
     f = torch.randn(6, 4, dtype=torch.float64)
     dense, x = linear_net(6, 5, 4), torch.randn(3, 6, dtype=torch.float64)

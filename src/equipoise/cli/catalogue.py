@@ -69,6 +69,13 @@ def _schedulers() -> dict[str, str]:
     return {n: "no schedule" if n == "constant" else "torch.optim.lr_scheduler" for n in scheduler_names()}
 
 
+def _measures() -> dict[str, str]:
+    from equipoise.measure import measures
+
+    when = {"epoch": "", "end": " (after the last epoch)"}
+    return {n: f"{measures[n].about}{when[measures[n].when]}" for n in measures}
+
+
 def _executors() -> dict[str, str]:
     from equipoise.sweep import executors
 
@@ -86,6 +93,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "experiments": _experiments,
     "losses": _losses,
     "laws": _laws,
+    "measures": _measures,
     "optimizers": _optimizers,
     "schedulers": _schedulers,
     "executors": _executors,
