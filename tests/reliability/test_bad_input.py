@@ -53,6 +53,33 @@ TABLE: dict[str, tuple[list[str], str, int]] = {
         2,
     ),
     "unknown model": (["train", "--model", "mpl:64-10"], r"unknown model 'mpl'; did you mean 'mlp'", 2),
+    "model without dropout": (
+        ["train", "--model", "conv:1x8x8-10,dropout=0.1"],
+        r"options are activation=.*bias=yes\|no, init=",
+        2,
+    ),
+    "unknown measure": (["train", "--measures", "norms,produkt", *FAST], r"unknown measure 'produkt'.*'product'", 2),
+    "measure twice": (["train", "--measures", "norms", "norms", *FAST], r"'measures' names 'norms' twice", 2),
+    "nobody to measure": (["train", "--measure-batch", "0", *FAST], r"'measure_batch' is 0", 2),
+    "whitening without an epsilon": (["train", "--whiten", "0", *FAST], r"'whiten' is 0.0; it must be positive", 2),
+    "whitened and augmented": (
+        ["train", "--whiten", "0.1", "--augment", "flip", *FAST],
+        r"augment 'flip' moves pixels, which 'whiten' has mixed",
+        2,
+    ),
+    "unknown column": (["run", "pepita/table1", "--columns", "fc-mnits"], r"'fc-mnits'; did you mean 'fc-mnist'", 2),
+    "rule's option in a grid": (
+        ["run", "pepita/table1", "--preset", "smoke", "--rule-options", "drtp.hiden_scale=2"],
+        r"option of rule 'drtp': 'hiden_scale'; did you mean 'hidden_scale'",
+        2,
+    ),
+    "rate of a rule that is not in the grid": (
+        ["run", "pepita/table1", "--rules", "bp,fa", "--rates", "pepita=1"],
+        r"'rates' names pepita",
+        2,
+    ),
+    "no kernels to freeze": (["run", "pepita/frozen-conv", "--columns", "fc-mnist"], r"'fc-mnist' has no kernels", 2),
+    "one layer is not deep": (["run", "pepita/depth", "--layers", "1"], r"2 layers or more, not 'fc-mnist' with 1", 2),
     "model sizes": (["train", "--model", "mlp:64-a-10"], r"does not read as mlp:784-300-10", 2),
     "model of one's own missing": (["train", "--model", "nowhere.here:build"], r"no module 'nowhere'", 2),
     "model and data do not fit": (["train", "--model", "mlp:63-8-10", "--epochs", "1"], r"does not (accept|take)", 2),
@@ -228,6 +255,22 @@ def test_one_failure_among_several_is_named_and_the_others_finish(
     assert code == 1
     assert re.search(r"failed: compare/[0-9a-f]{12} \(dfa, seed 0\): .*step", err)
     assert [r["rule"] for r in sweep.collect(tmp_path)] == ["bp"]
+
+
+@pytest.mark.parametrize("executor", ["local", "processes"])
+def test_a_missing_data_set_stops_no_other_column(
+    executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EQUIPOISE_DATA", raising=False)
+    command = ["run", "pepita/table1", "--preset", "smoke", "--columns", "fc-cifar100,fc-digits", "--rules", "bp,fa"]
+    command += ["--epochs", "1", "--executor", executor, "--data-dir", str(tmp_path / "none")]
+    assert main([*command, "--runs", str(tmp_path / "runs")]) == 1
+    assert sorted(r["rule"] for r in sweep.collect(tmp_path / "runs")) == ["bp", "fa"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed")]
+    assert len(lines) == 1
+    assert re.search(
+        r"failed: pepita/table1/[0-9a-f]{12} \(bp, seed 0\) and 1 more: cifar100 is not in .*fetch", lines[0]
+    )
 
 
 def test_the_console_script_is_this_main(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ EXPERIMENTS = (
         source=f"{_PAPER}, Table 1 and appendix A (it has no direct feedback alignment: ours trains at FA's rates)",
         presets={
             "smoke": Grid(("fc-digits", "conv-digits"), scale=_LOOK),
-            "quick": Grid(("fc-mnist",), scale=_SHORT),
+            "quick": Grid(("fc-mnist", "fc-cifar10", "conv-mnist"), scale=_SHORT),
             "paper": Grid(),
         },
     ),
