@@ -10,17 +10,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import bars, demo, imports, machine, rules, store
-from benchmarks.harness import Pair, Timing, Wall, measure
+from benchmarks import bars, demo, imports, machine, memory, rules, store
+from benchmarks.harness import Once, Pair, Timing, measure
 
 HEADER = (
     f"{'name':32} {'value':>8} {'95 % interval':>17} {'rounds':>6} {'bar':>7} {'verdict':8} {'floor':>6} {'gap':>7}"
 )
 
 
-def all_cases() -> dict[str, Callable[[], Pair | Wall]]:
+def all_cases() -> dict[str, Callable[[], Pair | Once]]:
     """Every benchmark by name, in the order of running."""
-    return {name: prepare for module in (rules, imports, demo) for name, prepare in module.cases()}
+    return {name: prepare for module in (rules, memory, imports, demo) for name, prepare in module.cases()}
 
 
 def chosen(patterns: list[str], names: list[str]) -> list[str]:

@@ -10,6 +10,12 @@ BARS = {
     "rules.fa.deep.vs_bp": 1.10,
     "rules.dfa.deep.vs_bp": 0.80,
     "rules.fa.conv.vs_bp": 1.10,
+    "rules.drtp.fc_cifar.vs_bp": 1.05,
+    "rules.drtp.deep.vs_bp": 0.80,
+    "rules.pepita.fc_cifar.vs_bp": 1.15,
+    "rules.pepita.deep.vs_bp": 1.0,
+    "rules.pepita.conv.vs_bp": 1.2,
+    "rules.pepita.memory_vs_bp": 1.0,
     "import.vs_torch": 1.25,
     "demo.seconds": 120.0,
 }

@@ -126,10 +126,10 @@ class Work:
 def least_work(net: Net, rule: str) -> Work:
     """The least work of one step by ``rule``.
 
-    Every rule needs the forward products. ``bp`` and ``fa``: a weight gradient per layer and an input gradient
-    per layer but the first. ``dfa``: a weight gradient per layer and one product (B, classes) x (classes, I)
-    per layer but the first. ``shallow``: the last layer's weight gradient alone. A layer's three products have
-    the same size.
+    Every rule needs the forward products, and but for ``shallow`` (the last layer's alone) a weight gradient per
+    layer. ``bp``, ``fa``, ``usf``: also an input gradient per layer but the first. ``dfa``, ``drtp``: one product
+    (B, classes) x (classes, I) per layer but the first. ``pepita``: the columns of F through the first layer, and a
+    second forward product per hidden layer but the first. A layer's three products have the same size.
     """
     all_layers = layers(net)
     trained = all_layers[-1:] if rule == "shallow" else all_layers
@@ -137,9 +137,11 @@ def least_work(net: Net, rule: str) -> Work:
     weights = sum(layer.flops for layer in trained)
     hidden = all_layers[1:]
     match rule:
-        case "bp" | "fa":
+        case "bp" | "fa" | "usf":
             errors = sum(layer.flops for layer in hidden)
-        case "dfa":
+        case "pepita":
+            errors = all_layers[0].flops * net.classes // net.batch + sum(layer.flops for layer in hidden[:-1])
+        case "dfa" | "drtp":
             errors = sum(2 * net.batch * net.classes * layer.input_width for layer in hidden)
         case _:
             errors = 0

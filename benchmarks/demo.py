@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks.harness import Wall
+from benchmarks.harness import Once
 
 
 def demo() -> float:
@@ -24,6 +24,6 @@ def demo() -> float:
     return seconds
 
 
-def cases() -> Iterator[tuple[str, Callable[[], Wall]]]:
+def cases() -> Iterator[tuple[str, Callable[[], Once]]]:
     """The one case."""
-    yield "demo.seconds", lambda: Wall(demo)
+    yield "demo.seconds", lambda: Once(demo)

@@ -41,15 +41,15 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Wall:
-    """One piece of work whose seconds are the result."""
+class Once:
+    """One piece of work that returns its own number: its seconds, or a ratio that is counted, not timed."""
 
     work: Side
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a comparison gave; ``value`` is a ratio for a ``Pair`` and seconds for a ``Wall``."""
+    """What a comparison gave; ``value`` is a ratio for a ``Pair`` and what a ``Once`` returned."""
 
     value: float
     low: float | None
@@ -147,9 +147,9 @@ def compare(pair: Pair, *, seed: int = 0) -> Timing:
     )
 
 
-def measure(subject: Pair | Wall, *, seed: int = 0) -> Timing:
+def measure(subject: Pair | Once, *, seed: int = 0) -> Timing:
     """The timing of a comparison, or of one piece of work."""
     if isinstance(subject, Pair):
         return compare(subject, seed=seed)
-    seconds = subject.work()
-    return Timing(value=seconds, low=None, high=None, rounds=1, settled=True, ours=seconds)
+    number = subject.work()
+    return Timing(value=number, low=None, high=None, rounds=1, settled=True, ours=number)

@@ -15,7 +15,7 @@ from benchmarks.baselines import NETS, Net, bp_step, floor, optimizer
 from benchmarks.harness import Pair, timed
 from benchmarks.machine import rates
 
-RULES = ("bp", "fa", "dfa", "shallow")
+RULES = ("bp", "fa", "usf", "dfa", "drtp", "pepita", "shallow")
 
 
 def rule_step(name: str, model: nn.Module, net: Net) -> Callable[[], None]:

@@ -15,7 +15,7 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import bars, machine, store
 from benchmarks.baselines import NETS, bp_step, floor, layers, least_work
-from benchmarks.harness import Effort, Pair, Timing, Wall, compare, halves_agree, measure, median_interval, timed
+from benchmarks.harness import Effort, Once, Pair, Timing, compare, halves_agree, measure, median_interval, timed
 from benchmarks.rules import RULES, rule_step
 
 QUICK = Effort(least=10, most=60, warm_up=0.0)
@@ -105,7 +105,7 @@ def test_every_bar_has_a_benchmark() -> None:
 
 
 def test_results_are_merged_and_stale_names_dropped(tmp_path) -> None:
-    first = {n: store.entry(measure(Wall(lambda: 2.0)), {"threads": 1}, 0.0) for n in ("a", "b", "gone")}
+    first = {n: store.entry(measure(Once(lambda: 2.0)), {"threads": 1}, 0.0) for n in ("a", "b", "gone")}
     store.merge(tmp_path, first, ["a", "b", "gone"])
     store.merge(tmp_path, {"b": {**first["b"], "value": 3.0}}, ["a", "b"])
     assert json.loads((tmp_path / store.BRIEF).read_text()) == {"a": 2.0, "b": 3.0}
@@ -124,7 +124,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path) -> None:
 
 
 def test_the_command_measures_what_was_named_and_says_when_it_was_not_alone(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(command, "all_cases", lambda: {"demo.seconds": lambda: Wall(lambda: 121.0)})
+    monkeypatch.setattr(command, "all_cases", lambda: {"demo.seconds": lambda: Once(lambda: 121.0)})
     monkeypatch.setattr(machine, "touch_memory", lambda: None)
     monkeypatch.setattr(machine.Watch, "others", lambda _: 0.5)
     assert command.main(["demo.*", "--out", str(tmp_path)]) == 1

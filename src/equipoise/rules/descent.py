@@ -88,7 +88,7 @@ def descend(
         activities.append(kept)
     error = g = loss.error(x, y)
     for k in reversed(range(len(links))):
-        link, h = links[k], inputs[k]
+        link, h = links[k], inputs.pop()
         write(link.weight, weight_gradient(link, g, h, tensors[link.weight]))
         if link.bias is not None:
             write(link.bias, bias_gradient(g, dense=True))
@@ -96,6 +96,8 @@ def descend(
         if down is None:
             break
         g = down
-        for part, activity in zip(reversed(links[k - 1].after), reversed(activities[k - 1]), strict=True):
+        del down, h
+        activities.pop()
+        for part, activity in zip(reversed(links[k - 1].after), reversed(activities[-1]), strict=True):
             g = _down(part, g, activity, noise)
     return loss.value(x, y), x

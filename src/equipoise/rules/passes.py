@@ -75,7 +75,6 @@ class Passes:
         self.kernels = any(not link.dense for link in links)
         self.inputs: list[Tensor | None] = []
         self.sums: list[Tensor | None] = []
-        self.rows: Tensor | None = None
         self.spread: Tensor | None = None
 
     def standard(self, x: Tensor, feedback: Tensor, *, hooked: bool = False) -> Tensor:
@@ -99,16 +98,13 @@ class Passes:
         return x
 
     def _beside(self, link: Link, x: Tensor, feedback: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """W x + b, keeping W F, from one product."""
-        rows = torch.cat([x, feedback.T.to(x.dtype).reshape(-1, *x.shape[1:])])
-        both = weighted(link, rows, weight)
-        sums, self.spread = both[: x.shape[0]], both[x.shape[0] :]
-        if link.dense and x.ndim == 2 and not self.plainly and self.chosen.update != "hebbian":
-            self.rows = rows
+        """W x + b, keeping W F, from one product; both are copied, so that neither keeps the other's memory."""
+        both = weighted(link, torch.cat([x, feedback.T.to(x.dtype).reshape(-1, *x.shape[1:])]), weight)
+        self.spread = both[x.shape[0] :].clone()
+        sums = both[: x.shape[0]]
         if bias is None:
-            return sums
-        shaped = bias if link.dense else bias.reshape(-1, *(1,) * (sums.ndim - 2))
-        return sums.add_(shaped) if self.fresh else sums + shaped
+            return sums.clone()
+        return sums + (bias if link.dense else bias.reshape(-1, *(1,) * (sums.ndim - 2)))
 
     def modulated(self, shown: Tensor, feedback: Tensor) -> Tensor | None:
         """The second pass with F ``shown`` added, and its scores where the output learns from them.
@@ -116,19 +112,27 @@ class Passes:
         Writes the gradients of every layer from the entry up, but for the output layer's.
         """
         wants = self.chosen.output_error == "modulated"
-        change = self._entrance(shown, feedback)
+        sums = self._entrance(shown, feedback)
+        del shown
         for k in range(self.entry, len(self.links) - 1):
-            post, units, modulated = self._difference(k, change)
-            self._hidden(k, post, units, modulated, shown)
-            self.rows = self.spread = None
-            down = self._upwards(k + 1, post, units, modulated)
+            post, units, modulated = self._difference(k, sums)
+            del sums
+            post, scale = self._hidden(k, post, units, modulated)
+            down = self._upwards(k + 1, post, units, modulated, scale)
             del post, units, modulated
-            above = self.links[k + 1]
             if wants or k + 2 < len(self.links):
-                change = -weighted(above, down, self.tensors[above.weight])
-        sums = self.sums[-1]
+                sums = self._shifted(k + 1, down, scale)
+        return sums if wants else None
+
+    def _shifted(self, k: int, down: Tensor, scale: float) -> Tensor:
+        """W h' + b of link k from W h + b and ``scale`` times the fall of its input, h - h'."""
+        link, sums = self.links[k], self.sums[k]
+        weight = self.tensors[link.weight]
         assert sums is not None
-        return sums + change if wants else None
+        if link.dense and down.ndim == 2 and sums.dtype == weight.dtype:
+            return torch.addmm(sums, down, weight.T, alpha=-1 / scale)
+        change = weighted(link, down, weight) / -scale
+        return sums.float() + change.float() if sums.dtype in _HALF else sums + change
 
     def output(self, error: Tensor) -> None:
         """Write the last layer's gradients for its ``error`` (B, C)."""
@@ -137,53 +141,56 @@ class Passes:
         self._give(link, weight_gradient(link, g, self.below.to(g.dtype), weight), g, 1.0)
 
     def _entrance(self, shown: Tensor, feedback: Tensor) -> Tensor:
-        """The change of the entry's sums, W F e; ``below`` becomes its presynaptic activity."""
-        link, x, spread = self.links[self.entry], self.inputs[self.entry], self.spread
+        """W (h + F e) + b of the entry; ``below`` becomes its presynaptic activity."""
+        link, x, sums, spread = self.links[self.entry], self.inputs[self.entry], self.sums[self.entry], self.spread
         assert x is not None
-        if self.rows is None or spread is None:
-            added = (shown.to(feedback.dtype) @ feedback.T).to(x.dtype).reshape(x.shape)
-            self.below = x if self.plainly else x + added
-            if spread is None:
-                return weighted(link, added, self.tensors[link.weight])
-        flat = shown.to(spread.dtype) @ spread.reshape(spread.shape[0], -1)
-        return flat.reshape(-1, *spread.shape[1:])
+        assert sums is not None
+        self.inputs[self.entry] = self.spread = None
+        matrix = feedback.T.to(x.dtype)
+        if spread is not None and x.ndim == sums.ndim == 2 and x.dtype == sums.dtype == shown.dtype:
+            self.below = x if self.plainly else torch.addmm(x, shown, matrix)
+            return torch.addmm(sums, shown, spread)
+        added = (shown.to(x.dtype) @ matrix).reshape(x.shape)
+        self.below = x if self.plainly else x + added
+        if spread is None:
+            change = weighted(link, added, self.tensors[link.weight])
+        else:
+            change = (shown.to(spread.dtype) @ spread.reshape(spread.shape[0], -1)).reshape(-1, *spread.shape[1:])
+        return sums.float() + change.float() if sums.dtype in _HALF else sums + change
 
-    def _difference(self, k: int, change: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """h - h', h and h' of link k's units, from the change of its sums."""
+    def _difference(self, k: int, moved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """h - h', h and h' of link k's units, from its ``moved`` sums."""
         sums, self.sums[k] = self.sums[k], None
         assert sums is not None
-        if sums.dtype in _HALF:
-            sums, change = sums.float(), change.float()
         after = self.links[k].after
-        modulated = change.add_(sums) if self.fresh else sums + change
-        units = apply_all(after, sums, self.noise, fresh=self.fresh)
-        modulated = apply_all(after, modulated, self.noise, fresh=self.fresh)
+        units = apply_all(after, sums.to(moved.dtype), self.noise, fresh=self.fresh)
+        modulated = apply_all(after, moved, self.noise, fresh=self.fresh)
         post = units.sub_(modulated) if self.fresh else units - modulated
         kind = self.tensors[self.links[k + 1].weight].dtype
         return post.to(kind), units, modulated.to(kind)
 
-    def _hidden(self, k: int, post: Tensor, units: Tensor, modulated: Tensor, shown: Tensor) -> None:
-        """Write the gradients of hidden link k."""
+    def _hidden(self, k: int, post: Tensor, units: Tensor, modulated: Tensor) -> tuple[Tensor, float]:
+        """Write the gradients of hidden link k; the difference as it was left, and what it was multiplied by."""
         link, weight = self.links[k], self.tensors[self.links[k].weight]
         released = self.chosen.variant == "released"
-        if released and not self.kernels:
-            masks = tuple(part for part in link.after if part.number >= 0)
-            post = apply_all(masks, post, self.noise)
         scale = self._scale(link, post, released)
+        scaled, left = post, 1.0
+        if released and not self.kernels:
+            scaled = apply_all(tuple(part for part in link.after if part.number >= 0), post, self.noise)
         if self.chosen.update == "hebbian":
             first, second = (weight_gradient(link, h.to(post.dtype), self.below, weight) for h in (units, modulated))
             gradient = (first - second) * scale
+        elif link.dense and self.fresh and scaled is post:
+            # In place, and undone by the next product: a pass over the activity, not over the weights.
+            scaled, left, scale = post.mul_(scale), scale, 1.0
+            gradient = weight_gradient(link, scaled, self.below, weight)
         elif link.dense:
-            post = post * scale
-            scale = 1.0
-            if k == self.entry and self.rows is not None:
-                both = torch.cat([post, shown.T.to(post.dtype) @ post])
-                gradient = both.T @ self.rows.to(both.dtype)
-            else:
-                gradient = weight_gradient(link, post, self.below, weight)
+            scaled, scale = scaled * scale, 1.0
+            gradient = weight_gradient(link, scaled, self.below, weight)
         else:
-            gradient = weight_gradient(link, post, self.below, weight) * scale
-        self._give(link, gradient, post, scale)
+            gradient = weight_gradient(link, scaled, self.below, weight) * scale
+        self._give(link, gradient, scaled, scale)
+        return post, left
 
     def _scale(self, link: Link, post: Tensor, released: bool) -> float:
         """What the sum over samples and positions is multiplied by."""
@@ -200,8 +207,8 @@ class Passes:
         if link.bias is not None:
             self.write(link.bias, (bias_gradient(post, link.dense) * scale).to(self.tensors[link.bias].dtype))
 
-    def _upwards(self, k: int, post: Tensor, units: Tensor, modulated: Tensor) -> Tensor:
-        """u - u', the inputs of link k in the two passes; ``below`` becomes its presynaptic activity."""
+    def _upwards(self, k: int, post: Tensor, units: Tensor, modulated: Tensor, scale: float) -> Tensor:
+        """``scale`` times u - u', inputs of link k in the two passes; ``below`` becomes its presynaptic activity."""
         before = self.links[k].before
         if not before:
             self.below = units.to(post.dtype) if self.plainly else modulated
@@ -211,4 +218,4 @@ class Passes:
         assert low is not None
         self.inputs[k] = None
         self.below = low if self.plainly else high
-        return low - high
+        return low - high if scale == 1 else (low - high) * scale
