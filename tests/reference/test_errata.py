@@ -83,6 +83,30 @@ def test_f5_convolutional_feedback_shrinks_with_the_image() -> None:
     assert bounds[0] / bounds[1] == pytest.approx(2, rel=0.05)
 
 
+def test_f6_the_sign_of_a_projected_target() -> None:
+    model, x, y = mlp(6, 7, 4).double(), torch.randn(20, 6, dtype=torch.float64), torch.arange(20) % 4
+    rule = rules.make("drtp", model, example=x, hidden_scale=20.0)
+    rule.backward(x, y)
+    found = grads(model)
+    # Their hook puts + t B, summed over the batch, where the loss's derivative stood; the readout keeps its own.
+    h = torch.tanh(model[0](x))
+    replaced = F.one_hot(y, 4).double() @ rule.feedback()["2"].T
+    torch.testing.assert_close(found["0.weight"], (replaced * (1 - h**2)).T @ x)
+    torch.testing.assert_close(found["2.weight"], ((model[2](h).softmax(-1) - F.one_hot(y, 4)) / 20).T @ h)
+    rule.load_state_dict({name: -b for name, b in rule.state_dict().items()})
+    model.zero_grad()
+    rule.backward(x, y)
+    turned = grads(model)
+    assert torch.equal(turned["0.weight"], -found["0.weight"])
+    assert torch.equal(turned["2.weight"], found["2.weight"])
+    b = (
+        draw((400, 50), law="kaiming_uniform", fan_in=400, generator=torch.Generator().manual_seed(0))
+        .flatten()
+        .sort()[0]
+    )
+    torch.testing.assert_close(b, -b.flip(0), rtol=0, atol=0.05 * float(b.max()))
+
+
 def test_every_erratum_names_a_test_that_exists(root: Path) -> None:
     named = re.findall(r"test_errata\.py::(test_\w+)", (root / "docs" / "errata.md").read_text())
     assert named
