@@ -1,6 +1,6 @@
 """Every sabotage of ``python -m tests.mutants``, gathered from ``sabotages/``, one file a part of the package."""
 
-from tests.sabotages import cli, data, ground, measure, rules, sweep, train
+from tests.sabotages import cli, data, ground, measure, models, papers, rules, sweep, train
 
 MUTANTS = (
     *ground.MUTANTS,
@@ -9,5 +9,7 @@ MUTANTS = (
     *measure.MUTANTS,
     *train.MUTANTS,
     *sweep.MUTANTS,
+    *models.MUTANTS,
+    *papers.MUTANTS,
     *cli.MUTANTS,
 )

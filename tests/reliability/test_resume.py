@@ -30,6 +30,8 @@ BASE = Run(
     select="validation",
     clip_norm=1.0,
     alignment_batch=32,
+    measures=["norms", "activity"],
+    whiten=0.1,
     seed=3,
     train_limit=400,
 )

@@ -6,6 +6,7 @@ SPLITS, AUGMENT = "src/equipoise/data/splits.py", "src/equipoise/data/augment.py
 TYPES, IDX = "src/equipoise/data/types.py", "src/equipoise/data/idx.py"
 CIFAR, PARQUET = "src/equipoise/data/cifar.py", "src/equipoise/data/parquet.py"
 IMAGES, CACHE = "src/equipoise/data/images.py", "src/equipoise/data/cache.py"
+WHITEN = "src/equipoise/data/whiten.py"
 DIGITS, USER = "src/equipoise/data/digits.py", "src/equipoise/data/user.py"
 
 DIVIDING = ("tests/invariants/test_data_splits.py",)
@@ -13,6 +14,7 @@ AUGMENTING = ("tests/invariants/test_data_augment.py",)
 FORMATS = ("tests/reliability/test_data_formats.py",)
 FILES = ("tests/reliability/test_data_files.py",)
 CACHED = ("tests/reliability/test_data_cache.py",)
+WHITE = ("tests/identity/test_whitening.py",)
 OWN = ("tests/reliability/test_data_user.py",)
 
 MUTANTS = (
@@ -43,5 +45,15 @@ MUTANTS = (
     Mutant("data/cache-ignores-source", CACHE, "!= (_VERSION, source)", "!= (_VERSION, about.get('source'))", CACHED),
     Mutant("data/cache-trusts-damage", CACHE, 'about["checksum"] != _checksum(images, labels)', "False", CACHED),
     Mutant("data/digits-test-in-train", DIGITS, "(~held).nonzero()", "(held | ~held).nonzero()", DIVIDING),
+    Mutant(
+        "data/whitening-off-centre",
+        WHITEN,
+        "images.flatten(1).to(self.mean) - self.mean",
+        "images.flatten(1).to(self.mean)",
+        WHITE,
+    ),
+    Mutant("data/whitening-by-a-rotation", WHITEN, ".rsqrt() @ directions.T", ".rsqrt()", WHITE),
+    Mutant("data/whitening-one-over-variance", WHITEN, "+ eps).rsqrt()", "+ eps).reciprocal()", WHITE),
+    Mutant("data/whitening-divides-by-chunks", WHITEN, "alpha=1 / len(split)", "alpha=1 / len(centred)", WHITE),
     Mutant("data/classes-one-short", USER, "range(max(largest, 0) + 1)", "range(max(largest, 1))", OWN),
 )

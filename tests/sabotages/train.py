@@ -17,6 +17,8 @@ STOPPED = ("tests/reliability/test_stop.py",)
 WRITTEN = ("tests/reliability/test_storage.py",)
 AROUND = ("tests/invariants/test_runs.py",)
 COMMANDS = ("tests/reliability/test_command_line.py",)
+MEASURED = ("tests/invariants/test_run_measures.py",)
+WHITE = ("tests/identity/test_whitening.py",)
 NAMED = ("tests/invariants/test_optimisers.py",)
 
 MUTANTS = (
@@ -86,5 +88,46 @@ MUTANTS = (
         "train/second-signal-ignored", STOP, "signal.signal(signal.SIGINT, signal.default_int_handler)", "pass", STOPPED
     ),
     Mutant("train/time-limit-ignored", STOP, 'return "time limit" if', 'return "" if', STOPPED),
+    Mutant(
+        "train/measured-on-training-samples",
+        EVALUATE,
+        "parts.validation if parts.validation is not None else parts.test",
+        "parts.train",
+        MEASURED,
+    ),
+    Mutant("train/costly-measures-every-epoch", EVALUATE, 'if one.when == "end" and not last:', "if False:", MEASURED),
+    Mutant(
+        "train/last-epoch-missed",
+        LOOP,
+        "last, seed = epoch + 1 == run.epochs",
+        "last, seed = epoch == run.epochs",
+        MEASURED,
+    ),
+    Mutant(
+        "train/same-masks-for-every-epoch",
+        LOOP,
+        'derive(run.seed, "measures", epoch)',
+        'derive(run.seed, "measures")',
+        MEASURED,
+    ),
+    Mutant(
+        "train/a-measure-takes-a-results-place", EVALUATE, "if key in taken or key in found:", "if False:", MEASURED
+    ),
+    Mutant("train/unknown-measure-waits", PARTS, "        measure.measures[name]\n", "        pass\n", MEASURED),
+    Mutant(
+        "train/whitened-by-the-test-set",
+        PARTS,
+        "data.whitening(train, run.whiten)",
+        "data.whitening(test, run.whiten)",
+        WHITE,
+    ),
+    Mutant(
+        "train/test-set-not-whitened",
+        PARTS,
+        "fitted.split(validation), fitted.split(test)",
+        "fitted.split(validation), test",
+        WHITE,
+    ),
+    Mutant("train/names-as-a-word", SPEC, "if name in self.measures[:place]:", "if False:", SPECS),
     Mutant("train/cosine-ends-late", OPTIMISERS, '"T_max": epochs,', '"T_max": epochs + 1,', NAMED + LOOPS),
 )
