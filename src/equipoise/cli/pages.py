@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from equipoise.papers.exhibits import Histories, Row
 from equipoise.train import experiments
 
 __all__ = ["Display", "comparisons", "displays", "page_of", "section", "shown_by", "shows"]
+
+SHORT = 3  # rows that are not worth folding away
 
 
 def comparisons(
@@ -98,21 +100,29 @@ def _display(name: str, rows: Sequence[Row], listed: Sequence[Row], histories: H
     own = make(rows, histories, folder) if make is not None else []
     pictures = [one for one in own if isinstance(one, shown.Figure)]
     tables = [_table(one) for one in own if isinstance(one, shown.Table)]
+    said = bool(tables)
     compared = comparisons(rows, [number for number in published() if number.experiment == name], histories)
     if compared:
         tables.append(report.comparison_table(compared, caption="Published against ours"))
     if listed or not own:
         pictures = pictures or drawings(rows, histories)
-        tables.append(report.outcome_table(rows))
+        # What every experiment has stands back where its own tables say it.
+        tables.append(_folded(report.outcome_table(rows), said))
     if listed:
-        tables.append(report.run_table(listed))
+        tables.append(_folded(report.run_table(listed), bool(own)))
     return Display(name, rows, listed, pictures, tables)
 
 
+def _folded(table: report.Table, folded: bool) -> report.Table:
+    return replace(table, open_rows=SHORT) if folded else table
+
+
 def _table(table: shown.Table) -> report.Table:
-    """An exhibit's table as the report has them."""
+    """An exhibit's table as the report has them; a column that no row fills is left out."""
     caption = f"{table.title.rstrip('.')}. {table.caption}".strip()
-    return report.Table(table.columns, [[_cell(cell) for cell in row] for row in table.rows], caption)
+    kept = [i for i in range(len(table.columns)) if any(row[i] not in (None, "") for row in table.rows)]
+    rows = [[_cell(row[i]) for i in kept] for row in table.rows]
+    return report.Table([table.columns[i] for i in kept], rows, caption)
 
 
 def _cell(cell: shown.Cell) -> report.Cell:

@@ -16,7 +16,7 @@ from equipoise.papers.exhibits import Exhibit, Exhibits, Figure, Histories, Numb
 from equipoise.plots import Series
 from equipoise.train import Run
 
-__all__ = ["MINUS", "curve", "fixed", "mean_and_sd", "named", "per_preset", "series", "split", "values_of"]
+__all__ = ["MINUS", "bands", "curve", "fixed", "mean_and_sd", "named", "per_preset", "series", "split", "values_of"]
 
 FIELDS = frozenset(item.name for item in dataclasses.fields(Run)) - {"seed", "preset"}
 MINUS = "\N{MINUS SIGN}"
@@ -60,7 +60,7 @@ def split(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]
 
 
 def named(rows: Iterable[Row], role: Callable[[Row], str], *, order: Sequence[str] = ()) -> dict[str, list[Row]]:
-    """Runs that differ in their seed alone, by the name of the part that they play, those in ``order`` first.
+    """Runs that differ in their seed alone, by the name of the part that they play: ``order``, then by alphabet.
 
     Where specs that differ play one part, what differs is added to the name ("pepita, lr=0.05"), so that no mean is
     ever taken over two settings. A run counts once.
@@ -71,7 +71,7 @@ def named(rows: Iterable[Row], role: Callable[[Row], str], *, order: Sequence[st
         found.setdefault(role(row), {}).setdefault(spec, {})[str(row.get("hash"))] = row
     places = {name: place for place, name in enumerate(order)}
     result: dict[str, list[Row]] = {}
-    for name in sorted(found, key=lambda one: places.get(one, len(places))):
+    for name in sorted(found, key=lambda one: (places.get(one, len(places)), one)):
         specs = found[name]
         common = set.intersection(*map(set, specs))
         for spec, members in specs.items():
@@ -89,9 +89,10 @@ def _spec(row: Row) -> tuple[tuple[str, str], ...]:
 
 
 def series(values: Mapping[Any, Sequence[float]]) -> Series:
-    """A drawable series from the values per seed at each x: the mean and Student's 95 % interval."""
+    """A drawable series from the values per seed at each x: the mean, and one standard deviation to each side."""
     found = [estimate(list(v)) for v in values.values()]
-    return Series(tuple(values), [e.mean for e in found], [e.low for e in found], [e.high for e in found])
+    low, high = [e.mean - e.sd for e in found], [e.mean + e.sd for e in found]
+    return Series(tuple(values), [e.mean for e in found], low, high)
 
 
 def curve(rows: Iterable[Row], histories: Histories, metric: str) -> Series:
@@ -102,6 +103,11 @@ def curve(rows: Iterable[Row], histories: Histories, metric: str) -> Series:
             if epoch.get(metric) is not None:
                 values.setdefault(epoch["epoch"], []).append(float(epoch[metric]))
     return series(dict(sorted(values.items())))
+
+
+def bands(groups: Mapping[str, Sequence[Row]]) -> str:
+    """What a figure's title says of its bands, where there are any."""
+    return "; bands: ± standard deviation over seeds" if any(len(rows) > 1 for rows in groups.values()) else ""
 
 
 def values_of(rows: Iterable[Row], metric: str) -> list[float]:

@@ -32,7 +32,7 @@ def learning_curves(
 ) -> Axes:
     """A mean line per series, its interval shaded, told apart by dashes and markers too.
 
-    ``percent`` shows fractions as per cent, ``log`` the y axis in decades; ``order`` fixes the looks. ``published`` holds
+    ``percent`` shows fractions as per cent, ``log`` the y axis in decades; ``order`` fixes the looks. ``published`` has
     values {x: y} of a paper by the name of the series that they belong to, drawn as open diamonds.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -104,11 +104,16 @@ def fitted_curves(
 
 
 @styled
-def estimates(ax: Axes, points: Sequence[Point], *, xlabel: str = "", level: float = 0.95) -> Axes:
+def estimates(
+    ax: Axes, points: Sequence[Point], *, xlabel: str = "", percent: bool = False, level: float = 0.95
+) -> Axes:
     """One row per point: our mean with its interval, the published value as an open diamond with its sd.
 
     Rows run from the top in the order given, each under its label: half an inch of height a row reads well.
+    ``percent`` shows fractions as per cent.
     """
+    from matplotlib.ticker import PercentFormatter
+
     require(points)
     ours, theirs = LOOKS[1], LOOKS[2]
     lift = 0.12 if any(p.published is not None for p in points) else 0.0
@@ -128,6 +133,8 @@ def estimates(ax: Axes, points: Sequence[Point], *, xlabel: str = "", level: flo
     ax.grid(True, axis="x")
     ax.grid(False, axis="y")
     ax.spines["left"].set_visible(False)
+    if percent:
+        ax.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     ax.set_xlabel(xlabel)
     legend(ax, _keys(points, level))
     return ax

@@ -10,16 +10,13 @@ import numpy as np
 from equipoise.errors import InputError
 from equipoise.plots.parts import legend, require
 from equipoise.plots.series import Series
-from equipoise.plots.style import FAINT, INK, PAPER, looks, styled
+from equipoise.plots.style import PAPER, looks, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
 __all__ = ["histogram", "scatter"]
-
-# Fitted densities are no series of ours: ink, told apart by their dashes.
-DENSITIES = ((INK[0], "-"), (FAINT[0], (0, (1.2, 1.4))), (INK[0], (0, (5.0, 1.8))))
 
 
 @styled
@@ -31,14 +28,18 @@ def histogram(
     bins: int = 80,
     log: bool = False,
     span: tuple[float, float] | None = None,
+    title: str = "",
     xlabel: str = "",
     order: Sequence[str] = (),
 ) -> Axes:
     """The density of each sample as an outline over its shade, in bins of one width for all, and curves over them.
 
-    ``densities`` are curves (x, density) by name; ``log`` shows the density in decades, from half of what one value in
-    a bin gives; ``span`` is the range of the bins (by default from the smallest value to the largest).
+    ``densities`` are curves (x, density) by name, in the looks after those of the samples. ``log`` shows the density in
+    decades, from half of what one value in a bin gives; ``span`` is the range of the bins (by default from the smallest
+    value to the largest).
     """
+    from matplotlib.ticker import MaxNLocator
+
     require(samples)
     values = {name: np.asarray(given, dtype=float).ravel() for name, given in samples.items()}
     wrong = [name for name, one in values.items() if one.size == 0 or not np.isfinite(one).all()]
@@ -50,14 +51,21 @@ def histogram(
         height = np.histogram(values[name], edges)[0] / values[name].size / np.diff(edges)
         ax.stairs(height, edges, fill=True, color=look.color, alpha=0.16)
         ax.stairs(height, edges, color=look.color, linestyle=look.dashes, linewidth=1.4, label=name)
-    for (name, curve), (color, dashes) in zip((densities or {}).items(), DENSITIES, strict=False):
-        ax.plot([float(v) for v in curve.x], curve.mean, color=color, linestyle=dashes, linewidth=1.4, label=name)
+    fitted = densities or {}
+    for name, look in looks(fitted, [*values, *fitted]).items():
+        x = [float(v) for v in fitted[name].x]
+        ax.plot(x, fitted[name].mean, color=look.color, linestyle=look.dashes, label=name)
     if log:
         ax.set_yscale("log")
         ax.set_ylim(bottom=0.5 / max(one.size for one in values.values()) / float(edges[1] - edges[0]))
     else:
         ax.set_ylim(bottom=0)
     ax.margins(x=0)
+    spec, figure = ax.get_subplotspec(), ax.get_figure(root=True)
+    columns = spec.get_gridspec().ncols if spec is not None else 1
+    width = figure.get_size_inches()[0] / columns if figure is not None else 4.4
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=max(2, int(1.2 * width))))  # as many numbers as have room
+    ax.set_title(title)
     ax.set_xlabel(xlabel)
     ax.set_ylabel("density")
     legend(ax)

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from equipoise.errors import InputError
-from equipoise.plots.style import FAINT, INK
+from equipoise.plots.style import FAINT, INK, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,7 @@ def legend(ax: Axes, handles: Sequence[Any] | None = None) -> None:
         ax.legend(handles=list(handles), loc="lower left", bbox_to_anchor=(0.0, 1.02), ncols=columns)
 
 
+@styled
 def share_legend(figure: Figure) -> None:
     """One legend above all panels in place of each panel's own: a name counts once."""
     handles: dict[str, Any] = {}

@@ -43,7 +43,7 @@ LINES: tuple[Dashes, ...] = (
     (0, (7.0, 1.4, 1.2, 1.4, 1.2, 1.4, 1.2, 1.4)),
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", ">", "p")
-HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++", "||||", "oooo", "**")
+HATCHES = ("", "////", "..", "\\\\\\\\", "xxxx", "----", "++++", "||||", "oo", "**")
 # (on white, on dark); the first is the neutral of a baseline, the next five follow Okabe and Ito.
 COLORS = (
     ("#333a45", "#d5dae1"),

@@ -10,7 +10,18 @@ from equipoise import plots
 from equipoise.papers.catalogue import published
 from equipoise.papers.exhibits import Cell, Exhibit, Figure, Histories, Note, Number, Row, Table
 from equipoise.papers.pepita.table1 import COLUMNS, NAME, RULES, column_of
-from equipoise.papers.picking import MINUS, curve, fixed, mean_and_sd, named, per_preset, series, split, values_of
+from equipoise.papers.picking import (
+    MINUS,
+    bands,
+    curve,
+    fixed,
+    mean_and_sd,
+    named,
+    per_preset,
+    series,
+    split,
+    values_of,
+)
 from equipoise.papers.published import Published
 from equipoise.plots import Series
 
@@ -31,11 +42,6 @@ def heading(column: str) -> str:
 
 def _rule(row: Row) -> str:
     return str(row.get("rule"))
-
-
-def _bands(groups: Mapping[str, Sequence[Row]]) -> str:
-    """What a figure's title says of its bands, where there are any."""
-    return "; bands: 95 % interval over seeds" if any(len(rows) > 1 for rows in groups.values()) else ""
 
 
 def _number_for(row: Row, numbers: Sequence[Published]) -> Published | None:
@@ -59,7 +65,7 @@ def accuracy_figure(
         return []
     fig, ax = plots.figure()
     plots.learning_curves(ax, drawn, ylabel="test accuracy", percent=True, **more)
-    return [Figure(name, f"{title}{_bands(groups)}", fig)]
+    return [Figure(name, f"{title}{bands(groups)}", fig)]
 
 
 @per_preset
@@ -68,13 +74,15 @@ def table1(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhi
     groups = by_column(rows)
     numbers = [number for number in published() if number.experiment == NAME]
     lines = sorted({rule for column in groups.values() for rule in column}, key=_place)
+    runs = " and ".join(sorted({str(number.runs) for number in numbers if number.runs}))
     cells = [[_against(column.get(rule, []), numbers) for column in groups.values()] for rule in lines]
     found: list[Exhibit] = [
         Table(
             "Test accuracy in per cent, as in Table 1 of the paper",
             ["rule", *map(heading, groups)],
             [[rule, *line] for rule, line in zip(lines, cells, strict=True)],
-            "Ours: mean ± standard deviation over n seeds, last epoch. Below: the paper's, and ours minus it.",
+            "Ours: mean ± standard deviation over n seeds, last epoch. "
+            f"Below it the paper's, over {runs} seeds, and ours minus the paper's.",
         )
     ]
     for name, column in groups.items():
@@ -99,9 +107,8 @@ def _against(rows: Sequence[Row], numbers: Sequence[Published]) -> Cell:
     if theirs is None:
         return cell
     spread = "" if theirs.sd is None else f" ± {fixed(theirs.sd, 2)}"
-    count = "" if theirs.runs is None else f", n = {theirs.runs}"
     difference = fixed(sum(ours) / len(ours) - theirs.value, 2, sign=True)
-    return (*cell, Note(f"paper {fixed(theirs.value, 2)}{spread}{count}"), Note(f"difference {difference}"))
+    return (*cell, Note(f"paper {fixed(theirs.value, 2)}{spread}"), Note(f"difference {difference}"))
 
 
 def _bars(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> list[Exhibit]:
@@ -119,9 +126,8 @@ def _bars(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> list[Exhibit]:
                     held.setdefault(rule, {})[heading(column).replace(", ", "\n")] = values
         if held:
             fig, ax = plots.figure(max(4.4, 1.1 * len(groups)))
-            plots.bars(ax, {rule: series(values) for rule, values in held.items()}, ylabel=ylabel, order=ORDER)
-            if metric == "angle":
-                plots.reference_line(ax, 90, "no better than chance")
+            draw = plots.angles if metric == "angle" else plots.bars
+            draw(ax, {rule: series(values) for rule, values in held.items()}, ylabel=ylabel, order=ORDER)
             found.append(Figure(name, title, fig, wide=len(groups) > 3))
     return found
 
@@ -149,7 +155,7 @@ def controls(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Ex
     """PEPITA beside F = 0, random perturbations and -F (Figure 5)."""
     found: list[Exhibit] = []
     for name, held in split(rows, column_of).items():
-        groups = named(held, _control, order=("pepita", "F = 0"))
+        groups = named(held, _control, order=("pepita", "F = 0", f"{MINUS}F"))
         if len(groups) > 1:
             title = (
                 f"{heading(name)}: test accuracy with and without the error in the input, as in Figure 5 of the paper"
@@ -163,8 +169,8 @@ def _control(row: Row) -> str:
     if row.get("options.scale") == 0:
         return "F = 0"
     if row.get("options.perturb", "error") != "error":
-        span = "[0, 1)" if row["options.perturb"] == "positive" else f"[{MINUS}1, 1)"
-        return f"random on {span}, k = {row.get('options.k', 1.0):g}"
+        law = "random ≥ 0" if row["options.perturb"] == "positive" else "random"
+        return f"{law}, k = {row.get('options.k', 1.0):g}"
     return f"{MINUS}F" if row.get("options.sign") == -1 else "pepita"
 
 
@@ -191,7 +197,7 @@ def whitening(rows: Sequence[Row], histories: Histories, folder: Path) -> list[E
         lines,
         "Mean ± standard deviation; difference: ours minus the paper's.",
     )
-    return [table, *accuracy_figure("whitening", "PEPITA with and without whitening", groups, histories)]
+    return [table, *accuracy_figure("accuracy", "PEPITA with and without whitening", groups, histories)]
 
 
 @per_preset
@@ -219,7 +225,7 @@ def depth(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhib
             plots.learning_curves(ax, drawn, xlabel="layers", ylabel=ylabel, percent=metric == ACCURACY, order=ORDER)
             if metric == "angle":
                 plots.reference_line(ax, 90, "no better than chance")
-            exhibits.append(Figure(f"depth-{name}", title, fig))
+            exhibits.append(Figure(name, title, fig))
     return exhibits
 
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from equipoise import models, plots
 from equipoise.errors import EquipoiseError, InputError
+from equipoise.measure.statistics import estimate
 from equipoise.measure.weights import Fit, fit_normal, fit_student_t
 from equipoise.papers.exhibits import Cell, Exhibit, Figure, Histories, Number, Row, Table
 from equipoise.papers.pepita.figures_accuracy import heading
 from equipoise.papers.pepita.table1 import column_of
-from equipoise.papers.picking import fixed, mean_and_sd, named, per_preset, series, split, values_of
-from equipoise.plots import Series
+from equipoise.papers.picking import fixed, mean_and_sd, named, per_preset, split, values_of
+from equipoise.plots import Point, Series
 from equipoise.train import storage
 
 __all__ = ["frozen_conv", "start", "trained", "weights"]
@@ -91,17 +92,15 @@ def _central(samples: Mapping[str, np.ndarray]) -> tuple[float, float]:
 
 def _fit_panels(samples: Mapping[str, np.ndarray], seeds: str, *, log: bool) -> Figure:
     """Each output layer by itself, with the Normal and the Student t that fit it best."""
-    columns = min(2, len(samples))
-    fig, axes = plots.panels(len(samples), columns=columns, width=5.4, height=2.3)
+    fig, axes = plots.panels(len(samples), columns=min(2, len(samples)), height=1.9)
     for ax, (role, sample) in zip(axes, samples.items(), strict=True):
         span = (float(sample.min()), float(sample.max())) if log else _central({role: sample})
         x = np.linspace(*span, 201)
         densities = {name: Series(x.tolist(), one.density(x)) for name, one in _fits(sample).items()}
-        plots.histogram(ax, {role: sample}, densities=densities, log=log, span=span, bins=60, order=ORDER)
-        ax.set_title(role)
+        plots.histogram(ax, {"weights": sample}, densities=densities, log=log, span=span, bins=60, title=role)
     plots.share_legend(fig)
     title = f"Weights of the output layer with fitted laws, as in Figure 10 of the paper, seed {seeds}"
-    return Figure(f"fits{'-log' * log}", title + "; densities in decades" * log, fig, wide=True)
+    return Figure(f"fits{'-log' * log}", title + "; densities in decades" * log, fig)
 
 
 def _fits(sample: np.ndarray) -> dict[str, Fit]:
@@ -181,16 +180,23 @@ def _movement(row: Row, folder: Path) -> float | None:
 def frozen_conv(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
     """Accuracy by what the kernels' update is divided by, against frozen kernels, and how far the kernels moved."""
     lines: list[list[Cell]] = []
-    bars: dict[str, dict[str, list[float]]] = {}
+    figures: list[Exhibit] = []
     for column, held in split(rows, column_of).items():
+        points = []
         for name, members in named(held, _kernels, order=tuple(KERNELS.values())).items():
             ours = values_of(members, "test_accuracy")
             moves = [move for move in (_movement(row, folder) for row in members) if move is not None]
             accuracy = mean_and_sd([100 * value for value in ours])
             movement = Number(100 * fmean(moves), f"{100 * fmean(moves):.3g}") if moves else None
             lines.append([heading(column), name, accuracy, movement, len(ours)])
-            bars.setdefault(name, {})[heading(column)] = ours
-    if len(bars) < 2:
+            found = estimate(ours)
+            points.append(Point(name, found.mean, found.low, found.high))
+        if len(points) > 1:
+            fig, ax = plots.figure(4.4, 0.9 + 0.5 * len(points))
+            plots.estimates(ax, points, xlabel="test accuracy", percent=True)
+            title = f"{heading(column)}: test accuracy by how the update of the kernels is normalised"
+            figures.append(Figure(column, f"{title} (P: the number of positions)", fig))
+    if not figures:
         return []
     table = Table(
         "Do the kernels learn? Test accuracy by how the update of the kernels is normalised",
@@ -198,7 +204,4 @@ def frozen_conv(rows: Sequence[Row], histories: Histories, folder: Path) -> list
         lines,
         "Accuracy: mean ± standard deviation. Movement: norm of the change of the kernels over their first norm, mean.",
     )
-    fig, ax = plots.figure()
-    plots.bars(ax, {name: series(values) for name, values in bars.items()}, ylabel="test accuracy", percent=True)
-    title = "Test accuracy by how the update of the kernels is normalised (P: the number of positions)"
-    return [table, Figure("accuracy", title, fig)]
+    return [table, *figures]
