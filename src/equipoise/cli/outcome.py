@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from equipoise import data, measure, report
 from equipoise.cli.flags import Where
 from equipoise.functional.losses import as_loss
 from equipoise.rules.make import validated
-from equipoise.sweep import execute
+from equipoise.sweep import execute, flat
 from equipoise.sweep import progress as sweep_progress
 from equipoise.sweep.worker import exit_code
 from equipoise.train import Run, Summary, train
@@ -56,10 +55,7 @@ def _check_names(runs: Sequence[Run]) -> None:
 def show_runs(runs: Sequence[Run], summaries: Sequence[Summary], where: Where) -> None:
     """One line per setting: mean and interval over its seeds, the angle, the time; one per reason why runs failed."""
     finished = [(run, s) for run, s in zip(runs, summaries, strict=True) if s.status == "finished"]
-    rows = [
-        {**dataclasses.asdict(run), **s.selected, "hash": run.hash, "seconds": s.seconds, "lr": run.lr}
-        for run, s in finished
-    ]
+    rows = [{**flat(run), **s.selected, "hash": run.hash, "seconds": s.seconds, "lr": run.lr} for run, s in finished]
     if rows:
         show_table(report.outcome_table(rows))
         for note in sorted({s.note for _, s in finished if s.note}):

@@ -18,7 +18,10 @@ from equipoise.train import Run
 
 __all__ = ["MINUS", "bands", "curve", "fixed", "mean_and_sd", "named", "per_preset", "series", "split", "values_of"]
 
-FIELDS = frozenset(item.name for item in dataclasses.fields(Run)) - {"seed", "preset"}
+# What decides how a run trains, its seed aside; what is measured on the way is no part of that.
+FIELDS = frozenset(item.name for item in dataclasses.fields(Run)) - {
+    *("seed", "preset", "alignment_batch", "measures", "measure_batch"),
+}
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -63,20 +66,19 @@ def named(rows: Iterable[Row], role: Callable[[Row], str], *, order: Sequence[st
     """Runs that differ in their seed alone, by the name of the part that they play: ``order``, then by alphabet.
 
     Where specs that differ play one part, what differs is added to the name ("pepita, lr=0.05"), so that no mean is
-    ever taken over two settings. A run counts once.
+    ever taken over two settings. A seed counts once, with the run of which most was measured.
     """
-    found: dict[str, dict[tuple[tuple[str, str], ...], dict[str, Row]]] = {}
+    found: dict[str, dict[tuple[tuple[str, str], ...], dict[int, Row]]] = {}
     for row in rows:
-        spec = _spec(row)
-        found.setdefault(role(row), {}).setdefault(spec, {})[str(row.get("hash"))] = row
+        members = found.setdefault(role(row), {}).setdefault(_spec(row), {})
+        members[int(row["seed"])] = max(members.get(int(row["seed"]), row), row, key=len)
     places = {name: place for place, name in enumerate(order)}
     result: dict[str, list[Row]] = {}
     for name in sorted(found, key=lambda one: (places.get(one, len(places)), one)):
-        specs = found[name]
-        common = set.intersection(*map(set, specs))
-        for spec, members in specs.items():
+        common = set.intersection(*map(set, found[name]))
+        for spec, members in found[name].items():
             told = [f"{key}={value}" for key, value in spec if (key, value) not in common]
-            result[", ".join([name, *told])] = sorted(members.values(), key=lambda row: int(row.get("seed", 0)))
+            result[", ".join([name, *told])] = [members[seed] for seed in sorted(members)]
     return result
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from equipoise.errors import EquipoiseError, StorageError
 from equipoise.train import Run, Summary, checks, storage
 
-__all__ = ["collect", "histories", "unfinished"]
+__all__ = ["collect", "flat", "histories", "unfinished"]
 
 _CONDITIONS = (
     "hash",
@@ -43,7 +43,7 @@ def collect(
     """
     rows = []
     for _, run, summary in _finished(Path(root), experiment, problems):
-        row = _spec(run)
+        row = flat(run)
         row |= {name: getattr(summary, name) for name in _CONDITIONS}
         row |= {name: value for name, value in summary.selected.items() if name not in _NOT_METRICS}
         rows.append((run.experiment, run.model, run.data, run.rule, run.seed, run.hash, row))
@@ -76,7 +76,7 @@ def unfinished(root: str | Path, wanted: Callable[[Mapping[str, Any]], bool] | N
     return [
         f"'{folder}' is not finished ({summary.status}): {summary.message}"
         for folder, run, summary in _read(Path(root), [])
-        if summary.status != "finished" and (wanted is None or wanted(_spec(run)))
+        if summary.status != "finished" and (wanted is None or wanted(flat(run)))
     ]
 
 
@@ -103,8 +103,8 @@ def _read(root: Path, problems: list[str] | None) -> Iterator[tuple[Path, Run, S
         yield folder, run, summary
 
 
-def _spec(run: Run) -> dict[str, Any]:
-    """The fields of a spec as a flat row."""
+def flat(run: Run) -> dict[str, Any]:
+    """The fields of a spec as a flat row: tables in it with dots (``options.scale``)."""
     row: dict[str, Any] = {}
     for item in dataclasses.fields(run):
         _flatten(item.name, getattr(run, item.name), row)
