@@ -106,7 +106,7 @@ def test_what_each_study_changes() -> None:
     assert [run.epochs for run in Dynamics(extended=True).runs(2)] == [100, 1000]
     first, whitened = Whitening().runs(2)
     assert first.hash == plain.hash
-    assert (whitened.lr, whitened.whiten, whitened.model) == (0.01, 0.1, plain.model)
+    assert (whitened.lr, whitened.whiten, whitened.model) == (0.01, 1e-5, plain.model)
     assert [(run.rule, "dropout=0.1" in run.model, "init=he_normal" in run.model) for run in Weights().runs(2)] == [
         ("bp", False, True), ("bp", True, True), ("pepita", False, True), ("pepita", True, True),
     ]  # fmt: skip

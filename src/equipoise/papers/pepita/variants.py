@@ -10,8 +10,9 @@ from equipoise.train import Run
 
 __all__ = ["Controls", "Depth", "Dynamics", "FrozenConv", "Linear", "Weights", "Whitening"]
 
-# The paper does not state the epsilon of its whitening.
-EPS = 0.1
+# The paper does not state the epsilon of its whitening. The larger ours is, the more of the images is left as it was,
+# and the higher the accuracy: after 20 epochs of MNIST 0.1 is well above the paper's final one, 1e-5 still below it.
+EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Linear:
 
     column: str = "fc-mnist"
     scale: Scale = field(default_factory=Scale)
-    eps: float = 1e-5
+    eps: float = EPS
     lr: float = 0.001
 
     def runs(self, seed: int) -> list[Run]:
