@@ -163,11 +163,11 @@ class Passes:
         sums, self.sums[k] = self.sums[k], None
         assert sums is not None
         after = self.links[k].after
-        units = apply_all(after, sums.to(moved.dtype), self.noise, fresh=self.fresh)
-        modulated = apply_all(after, moved, self.noise, fresh=self.fresh)
-        post = units.sub_(modulated) if self.fresh else units - modulated
-        kind = self.tensors[self.links[k + 1].weight].dtype
-        return post.to(kind), units, modulated.to(kind)
+        fresh = self.fresh and moved.dtype == sums.dtype
+        units = apply_all(after, sums.to(moved.dtype), self.noise, fresh=fresh)
+        modulated = apply_all(after, moved, self.noise, fresh=fresh)
+        post = units.sub_(modulated) if fresh else units - modulated
+        return post.to(self.tensors[self.links[k + 1].weight].dtype), units, modulated
 
     def _hidden(self, k: int, post: Tensor, units: Tensor, modulated: Tensor) -> tuple[Tensor, float]:
         """Write the gradients of hidden link k; the difference as it was left, and what it was multiplied by."""
@@ -209,13 +209,14 @@ class Passes:
 
     def _upwards(self, k: int, post: Tensor, units: Tensor, modulated: Tensor, scale: float) -> Tensor:
         """``scale`` times u - u', inputs of link k in the two passes; ``below`` becomes its presynaptic activity."""
-        before = self.links[k].before
+        before, kind = self.links[k].before, post.dtype
         if not before:
-            self.below = units.to(post.dtype) if self.plainly else modulated
+            self.below = (units if self.plainly else modulated).to(kind)
             return post
         high = apply_all(before, modulated, self.noise)
-        low = self.inputs[k]
+        low, self.inputs[k] = self.inputs[k], None
         assert low is not None
-        self.inputs[k] = None
-        self.below = low if self.plainly else high
-        return low - high if scale == 1 else (low - high) * scale
+        if low.dtype != high.dtype:
+            low = apply_all(before, units, self.noise)
+        self.below = (low if self.plainly else high).to(kind)
+        return (low - high).to(kind) * scale if scale != 1 else (low - high).to(kind)

@@ -133,6 +133,8 @@ class Pepita(Rule):
         batch, name = x.shape[0], self.links[self.entry].name
         matrix = feedback[name]
         self._fits(name, tuple(matrix.shape), tuple(self.feedback()[name].shape))
+        if self.options.perturb != "error" and "perturbation" not in noise:
+            raise InputError("this pepita modulates by random vectors; pass noise=rule.draw(x, generator)")
         hooked = fresh and self._hooked()
         passes = Passes(self.links, self.entry, tensors, noise, self.choices, write, fresh=fresh and not hooked)
         output = passes.standard(x, matrix, hooked=hooked)
