@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from equipoise import data, sweep
+from equipoise import data, models, rules, sweep
 from equipoise.cli import demo, drawings, main, pages
 from equipoise.train import Run, Summary, storage
 
@@ -187,10 +188,24 @@ def test_a_stopped_demo_says_that_it_goes_on(
     assert err == "what was trained is saved; the same command goes on\nstopped\n"
 
 
+def test_the_demo_shows_every_rule_and_asks_none_for_what_it_cannot_train() -> None:
+    plan = demo._plan(rules.names())
+    seen = {kind: {run.rule for k, run in plan if k == kind} for kind in ("dense", "residual")}
+    assert seen["dense"] == set(rules.names())
+    assert {"bp", "fa", "dfa", "usf", "shallow"} <= seen["residual"]
+    for _, run in plan:
+        rules.make(run.rule, models.make(run.model), example=data.load(run.data).train.batch(torch.arange(2))[0])
+    rows = [{"rule": "pepita", "experiment": "demo/dense", "test_accuracy": 0.9, "angle": 60.0}]
+    (line,) = demo._summary_table(["pepita"], rows, {"pepita": 1.5}).rows
+    assert line[3:5] == [None, None]
+
+
 def test_list_names_every_option_of_every_rule(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = say(capsys, "list")
-    for word in ("hidden_scale=1.0", "sign=false", "inside=exact", "kaiming_normal", "adamw", "cosine"):
+    for word in ("hidden_scale=1.0", "sign=false", "inside=exact", "kaiming_normal", "adamw", "cosine", "product"):
         assert word in out
+    for rule in rules.names():
+        assert re.search(rf"^  {rule} +\S", out, re.MULTILINE)
     assert "``" not in out
 
 
