@@ -1,11 +1,12 @@
 """Every sabotage of ``python -m tests.mutants``, gathered from ``sabotages/``, one file a part of the package."""
 
-from tests.sabotages import cli, data, ground, measure, models, papers, rules, sweep, train
+from tests.sabotages import cli, data, ground, measure, models, papers, pepita, rules, sweep, train
 
 MUTANTS = (
     *ground.MUTANTS,
     *data.MUTANTS,
     *rules.MUTANTS,
+    *pepita.MUTANTS,
     *measure.MUTANTS,
     *train.MUTANTS,
     *sweep.MUTANTS,

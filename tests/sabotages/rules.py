@@ -5,6 +5,7 @@ from tests.mutants import Mutant
 FEEDBACK, LOSSES = "src/equipoise/functional/feedback.py", "src/equipoise/functional/losses.py"
 DRAWS = "src/equipoise/functional/draws.py"
 BASE, DIRECT = "src/equipoise/rules/base.py", "src/equipoise/rules/direct.py"
+HELD = "src/equipoise/rules/held.py"
 ALIGNMENT, OPERATIONS = "src/equipoise/rules/alignment.py", "src/equipoise/rules/operations.py"
 SLOTS, SURVEY = "src/equipoise/rules/slots.py", "src/equipoise/rules/survey.py"
 INSPECTOR, ORIGINS = "src/equipoise/rules/inspector.py", "src/equipoise/rules/origins.py"
@@ -47,9 +48,9 @@ MUTANTS = (
         "delta.repeat_interleave(times, 0)",
         IDENTITY,
     ),
-    Mutant("rules/dfa-sign-lost", DIRECT, "error = error.sign() / x.shape[0]", "error = error / x.shape[0]", IDENTITY),
-    Mutant("rules/dfa-sign-not-a-mean", DIRECT, "error.sign() / x.shape[0]", "error.sign()", IDENTITY),
-    Mutant("rules/dfa-hidden-scale-ignored", DIRECT, "error = error * self.options.hidden_scale", "pass", IDENTITY),
+    Mutant("rules/dfa-sign-lost", DIRECT, "sent = error.sign() / error.shape[0] if", "sent = error if", IDENTITY),
+    Mutant("rules/dfa-sign-not-a-mean", DIRECT, "error.sign() / error.shape[0]", "error.sign()", IDENTITY),
+    Mutant("rules/dfa-hidden-scale-ignored", DIRECT, "else sent * self.options.hidden_scale", "else sent", IDENTITY),
     Mutant(
         "rules/dfa-sites-reversed",
         DIRECT,
@@ -87,19 +88,19 @@ MUTANTS = (
         IDENTITY,
     ),
     Mutant(
-        "rules/seed-ignored", BASE, 'generator(self.seed, "feedback", name)', 'generator(0, "feedback", name)', IDENTITY
+        "rules/seed-ignored", HELD, 'generator(self.seed, "feedback", name)', 'generator(0, "feedback", name)', IDENTITY
     ),
     Mutant(
         "rules/one-stream-for-all-layers",
-        BASE,
+        HELD,
         'generator(self.seed, "feedback", name)',
         'generator(self.seed, "feedback")',
         PATHS,
     ),
-    Mutant("rules/scale-ignored", BASE, "generator=stream) * scale", "generator=stream)", IDENTITY),
+    Mutant("rules/scale-ignored", HELD, "generator=stream) * scale", "generator=stream)", IDENTITY),
     Mutant("rules/local-weight-ignored", BASE, "value * self.options.local_weight", "value * 1.0", IDENTITY),
     Mutant("rules/local-loss-reaches-below", BASE, "local_loss(caught.detach())", "local_loss(caught)", IDENTITY),
-    Mutant("rules/dropout-inverted", BASE, ">= info.rate", "< info.rate", FUNC + IDENTITY),
+    Mutant("rules/dropout-inverted", HELD, ">= info.rate", "< info.rate", FUNC + IDENTITY),
     Mutant("rules/dropout-unscaled", TAPE, "/ (1 - rate if rate < 1 else 1))", ")", PATHS),
     Mutant("rules/pure-form-writes-buffers", BASE, "{n: t.clone() for n, t in buffers.items()}", "buffers", FUNC),
     Mutant(

@@ -49,6 +49,11 @@ def _twice(parts: tuple[Part, ...], x: Tensor) -> Tensor:
     return x
 
 
+def _sum(sums: Tensor, change: Tensor) -> Tensor:
+    """sums + change, in float32 where rounding to eight bits would lose the change."""
+    return sums.float() + change.float() if sums.dtype in _HALF else sums + change
+
+
 class Passes:
     """One batch's two passes over ``links``; the modulation enters at the input of link ``entry``.
 
@@ -132,7 +137,7 @@ class Passes:
         if link.dense and down.ndim == 2 and sums.dtype == weight.dtype:
             return torch.addmm(sums, down, weight.T, alpha=-1 / scale)
         change = weighted(link, down, weight) / -scale
-        return sums.float() + change.float() if sums.dtype in _HALF else sums + change
+        return _sum(sums, change)
 
     def output(self, error: Tensor) -> None:
         """Write the last layer's gradients for its ``error`` (B, C)."""
@@ -156,7 +161,7 @@ class Passes:
             change = weighted(link, added, self.tensors[link.weight])
         else:
             change = (shown.to(spread.dtype) @ spread.reshape(spread.shape[0], -1)).reshape(-1, *spread.shape[1:])
-        return sums.float() + change.float() if sums.dtype in _HALF else sums + change
+        return _sum(sums, change)
 
     def _difference(self, k: int, moved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """h - h', h and h' of link k's units, from its ``moved`` sums."""

@@ -1,0 +1,137 @@
+"""What PEPITA's switches change, each against the same closed form: normalisers, the released code, injection, timing.
+
+A failure means that an option does something else than its line in the documentation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from equipoise import rules
+from pepita_nets import batch, dense, kernels, oracle, written
+
+
+@pytest.mark.parametrize(("norm", "factor"), [("positions", 1.0), ("sqrt", "root"), ("none", "all")])
+def test_kernels_are_normalised_as_asked_and_scaled_by_their_rate(norm: str, factor: float | str) -> None:
+    model = kernels(bias=True)
+    x, y = batch("kernels")
+    mean, *_ = written(model, x, y)
+    found, *_ = written(model, x, y, conv_norm=norm, kernel_rate=0.25)
+    for layer, positions in (("0", 400), ("3", 16)):
+        times = {"root": math.sqrt(positions), "all": positions}.get(factor, 1.0) * 0.25
+        for part in ("weight", "bias"):
+            torch.testing.assert_close(found[f"{layer}.{part}"], mean[f"{layer}.{part}"] * times)
+    torch.testing.assert_close(found["7.weight"], mean["7.weight"])
+
+
+def test_the_released_dense_code_learns_from_the_second_error_and_masks_twice() -> None:
+    model = dense(dropout=0.4)
+    x, y = batch("dense")
+    released, *_ = written(model, x, y, variant="released")
+    modulated, *_ = written(model, x, y, output_error="modulated")
+    torch.testing.assert_close(released["7.weight"], modulated["7.weight"])
+    for name in ("1.weight", "4.weight"):
+        # A masked unit has no update and a kept one 1/keep times as much, once more than the difference itself.
+        torch.testing.assert_close(released[name], modulated[name] / 0.6)
+
+
+def test_the_released_kernels_move_the_other_way_and_once_more_by_the_batch() -> None:
+    model = kernels()
+    x, y = batch("kernels")
+    released, *_ = written(model, x, y, variant="released", output_error="modulated")
+    paper, *_ = written(model, x, y)
+    for name in ("0.weight", "3.weight"):
+        torch.testing.assert_close(released[name], -paper[name] / len(x))
+    torch.testing.assert_close(released["7.weight"], paper["7.weight"])
+
+
+def test_an_injection_at_a_hidden_layer_teaches_from_there_on() -> None:
+    model = dense()
+    x, y = batch("dense")
+    found, _, rule = written(model, x, y, inject="3")
+    assert {n: tuple(f.shape) for n, f in rule.feedback().items()} == {"3": (9, 4)}
+    assert found["1.weight"] is None
+    upper = nn.Sequential(*list(model)[3:])
+    h = model[:3](x).detach()
+    expected = oracle(upper, h, y, rule.feedback()["3"], {})
+    torch.testing.assert_close(found["3.weight"], expected["0.weight"])
+    torch.testing.assert_close(found["5.weight"], expected["2.weight"])
+    pure, *_ = rule.gradients(dict(model.named_parameters()), x, y)
+    assert not pure["1.weight"].any()
+
+
+def test_during_the_second_pass_each_layer_is_done_before_the_next_begins() -> None:
+    """With an optimiser per layer in the gradients' hooks the weights end as after both passes."""
+    after, during = dense(), dense()
+    x, y = batch("dense")
+    rules.make("pepita", after, example=x, scale=0.5).backward(x, y)
+    with torch.no_grad():
+        for p in after.parameters():
+            p -= 0.1 * p.grad
+    rule, order = rules.make("pepita", during, example=x, scale=0.5, update="during"), []
+    for name, p in during.named_parameters():
+
+        def step(p: Tensor, name: str = name) -> None:
+            order.append((name, [q.grad is not None for q in during.parameters()]))
+            p.data.sub_(0.1 * p.grad)
+
+        p.register_post_accumulate_grad_hook(step)
+    rule.backward(x, y)
+    assert order == [
+        ("1.weight", [True, False, False]),
+        ("3.weight", [True, True, False]),
+        ("5.weight", [True, True, True]),
+    ]
+    for a, b in zip(after.parameters(), during.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_layer_that_is_used_twice_gets_both_its_gradients() -> None:
+    shared = nn.Linear(6, 6, bias=False)
+    model = nn.Sequential(shared, nn.ReLU(), shared, nn.ReLU(), nn.Linear(6, 4)).double()
+    apart = nn.Sequential(
+        nn.Linear(6, 6, bias=False), nn.ReLU(), nn.Linear(6, 6, bias=False), nn.ReLU(), nn.Linear(6, 4)
+    ).double()
+    for k in (0, 2, 4):
+        apart[k].load_state_dict(model[k].state_dict())
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0)).double()
+    y = torch.arange(5) % 4
+    one, two = (rules.make("pepita", m, example=x, scale=0.5) for m in (model, apart))
+    one.backward(x, y)
+    two.backward(x, y)
+    torch.testing.assert_close(shared.weight.grad, apart[0].weight.grad + apart[2].weight.grad)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 4, 3, padding="same"),
+        nn.Conv2d(2, 4, 4, padding="same", dilation=2),
+        nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(2, 4, 3, padding="same", padding_mode="circular"),
+        nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), groups=2),
+    ],
+    ids=str,
+)
+def test_kernels_of_every_geometry_see_the_patches_that_they_acted_on(layer: nn.Conv2d) -> None:
+    """The kernel's gradient is that of <z', h - h'> with z' the layer's own output for the modulated image."""
+    x, y = batch("kernels", 5)
+    x = x[..., :8, :8].contiguous()
+    layer = layer.double()
+    model = nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.LazyLinear(4)).double()
+    model(x)
+    rule = rules.make("pepita", model, example=x, scale=0.5)
+    output = rule.backward(x, y).output
+    e = output.softmax(-1) - F.one_hot(y, 4)
+    modulated = x + (e @ rule.feedback()["0"].T).reshape(x.shape)
+    post = layer(x).relu() - layer(modulated).relu()
+    target = (layer(modulated) * post.detach()).sum() / post[:, 0].numel()
+    for found, wanted in zip(
+        (layer.weight.grad, layer.bias.grad), torch.autograd.grad(target, [layer.weight, layer.bias]), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)

@@ -1,0 +1,94 @@
+"""Sabotages of PEPITA, DRTP, sign symmetry, and of the chains that are written out by hand."""
+
+from tests.mutants import Mutant
+
+PEPITA, PASSES = "src/equipoise/rules/pepita.py", "src/equipoise/rules/passes.py"
+LINKS, DESCENT = "src/equipoise/rules/links.py", "src/equipoise/rules/descent.py"
+DIRECT, SIGNS = "src/equipoise/rules/direct.py", "src/equipoise/rules/symmetric.py"
+POOLING, BASE, SYNC = (
+    "src/equipoise/functional/pooling.py",
+    "src/equipoise/rules/base.py",
+    "src/equipoise/rules/sync.py",
+)
+HELD = "src/equipoise/rules/held.py"
+
+PASSES_TEST = ("tests/identity/test_pepita.py",)
+OPTIONS = ("tests/identity/test_pepita_options.py",)
+HAND = ("tests/identity/test_drtp_and_signs.py",)
+FUNC = ("tests/transforms/test_pepita_func.py",)
+REFUSED = ("tests/reliability/test_pepita_refuse.py",)
+
+MUTANTS = (
+    Mutant("pepita/sign-ignored", PEPITA, "shown if self.options.sign == 1 else -shown", "shown", PASSES_TEST),
+    Mutant(
+        "pepita/error-is-a-mean",
+        PEPITA,
+        "error = self.loss.error(precise, y) * batch\n        shown",
+        "error = self.loss.error(precise, y)\n        shown",
+        PASSES_TEST,
+    ),
+    Mutant(
+        "pepita/presynaptic-swapped",
+        PASSES,
+        "self.below = (units if self.plainly else modulated)",
+        "self.below = (modulated if self.plainly else units)",
+        PASSES_TEST,
+    ),
+    Mutant(
+        "pepita/pooled-difference-reversed",
+        PASSES,
+        "return (low - high).to(kind) * scale if scale != 1 else (low - high).to(kind)",
+        "return (high - low).to(kind)",
+        PASSES_TEST,
+    ),
+    Mutant("pepita/scale-not-undone", PASSES, "alpha=-1 / scale)", "alpha=-1)", PASSES_TEST),
+    Mutant("pepita/positions-not-counted", PASSES, "math.prod(post.shape[2:])", "1", PASSES_TEST),
+    Mutant("pepita/kernel-rate-ignored", PASSES, "self.chosen.kernel_rate / (batch", "1 / (batch", OPTIONS),
+    Mutant("pepita/released-mask-once", PASSES, "if released and not self.kernels:", "if False:", OPTIONS),
+    Mutant(
+        "pepita/released-kernels-forward",
+        PASSES,
+        "(-1 / batch if released else 1.0)",
+        "(1 / batch if released else 1.0)",
+        OPTIONS,
+    ),
+    Mutant("pepita/inject-ignored", PEPITA, "self.entry = hidden.index(entry)", "self.entry = 0", OPTIONS),
+    Mutant(
+        "pepita/during-waits",
+        PEPITA,
+        'self.immediate = self.options.update == "during"',
+        "self.immediate = False",
+        OPTIONS,
+    ),
+    Mutant(
+        "pepita/half-is-not-widened",
+        PASSES,
+        "sums.float() + change.float() if sums.dtype in _HALF else sums + change",
+        "sums + change",
+        FUNC,
+    ),
+    Mutant("pepita/own-noise-goes-through", PASSES, "if not torch.equal(once, again):", "if False:", REFUSED),
+    Mutant("pepita/f-of-any-shape", HELD, "if present != needed:", "if False:", REFUSED),
+    Mutant("pepita/stale-masks", HELD, "rates.get(part.number, now) != now", "False", REFUSED),
+    Mutant("pepita/pool-drops-a-column", POOLING, "for k in range(width)", "for k in range(width - 1)", PASSES_TEST),
+    Mutant("pepita/padding-forgotten", LINKS, "return F.pad(x, sides, mode), (0,)", "return x, (0,)", OPTIONS),
+    Mutant("drtp/hears-the-error", DIRECT, "return one_hot(y, error) * (", "return error * (", HAND),
+    Mutant(
+        "drtp/sum-over-the-batch",
+        DIRECT,
+        "(self.options.hidden_scale / error.shape[0])",
+        "self.options.hidden_scale",
+        HAND,
+    ),
+    Mutant("signs/none", SIGNS, "tensors[n].detach().sign()", "tensors[n].detach().sign().abs()", HAND),
+    Mutant(
+        "signs/batch-sizes-kept",
+        SIGNS,
+        "fan_in=like.shape[1:].numel(), generator=source)",
+        "fan_in=like.shape[1:].numel(), generator=torch.Generator().manual_seed(0))",
+        HAND,
+    ),
+    Mutant("hand/derivative-lost", DESCENT, "g = _down(part, g, activity, noise)", "pass", HAND),
+    Mutant("hand/hooks-unheard", DESCENT, "return not any(", "return True or any(", HAND),
+    Mutant("hand/gradient-hooks-unheard", SYNC, "gradient = gradient if changed is None else changed", "pass", HAND),
+)
