@@ -21,10 +21,15 @@ CURVES = {
     name: Series(range(1, 13), *[[0.1 * i + s + e / 20 for e in range(12)] for s in (0.0, -0.03, 0.03)])
     for i, name in enumerate(NAMES)
 }
+FEW = {name: CURVES[name] for name in NAMES[:3]}
 LAYERS = {
     name: Series(["in", "out"], [5.0 * i, 2.0], [5.0 * i - 1, 1.0], [5.0 * i + 1, 3.0]) for i, name in enumerate(NAMES)
 }
 POINTS = [Point("a", 1.0, 0.9, 1.1, 1.05, 0.1), Point("b", 2.0, published=2.1), Point("c", 3.0, 2.9, 3.1)]
+
+SAMPLES = {name: [0.1 * i + k / 50 for k in range(50)] for i, name in enumerate(NAMES)}
+FITTED = {"Normal": Series([0.0, 1.0], [0.5, 1.0]), "t": Series([0.0, 1.0], [1.0, 0.5])}
+CLOUD = [[float(k % 7), float(k % 5)] for k in range(40)]
 
 DRAWINGS = {
     "learning_curves": lambda ax: plots.learning_curves(ax, CURVES, ylabel="accuracy <&>", percent=True),
@@ -32,6 +37,11 @@ DRAWINGS = {
     "estimates": lambda ax: plots.estimates(ax, POINTS, xlabel="accuracy"),
     "angles": lambda ax: plots.angles(ax, LAYERS),
     "bars": lambda ax: plots.bars(ax, LAYERS, ylabel="seconds"),
+    "published": lambda ax: plots.learning_curves(ax, FEW, published={"rule 1": {1: 0.5, 9: 0.7}}),
+    "fitted_curves": lambda ax: plots.fitted_curves(ax, CURVES, CURVES),
+    "histogram": lambda ax: plots.histogram(ax, {"w": SAMPLES["rule 0"]}, densities=FITTED, xlabel="weight"),
+    "histograms": lambda ax: plots.histogram(ax, SAMPLES, log=True),
+    "scatter": lambda ax: plots.scatter(ax, CLOUD, [k % 10 for k in range(40)]),
     "images": lambda ax: plots.images(ax, torch.rand(5, 3, 4, 4), labels=list("abcde")),
 }
 drawings = pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
@@ -171,6 +181,46 @@ def test_a_published_value_is_an_open_diamond() -> None:
     assert [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() == "o"] == [1.0, 2.0, 3.0]
 
 
+def test_published_values_stand_over_the_curve_that_they_belong_to() -> None:
+    _, ax = plots.figure()
+    plots.learning_curves(ax, CURVES, published={"rule 3": {2: 0.4, 5: 0.6}}, order=NAMES)
+    (points,) = [line for line in ax.get_lines() if line.get_label() == "rule 3, published"]
+    (curve,) = [line for line in ax.get_lines() if line.get_label() == "rule 3"]
+    assert (list(points.get_xdata()), list(points.get_ydata())) == ([2, 5], [0.4, 0.6])
+    assert (points.get_color(), points.get_marker()) == (curve.get_color(), "D")
+    assert points.get_linestyle() == "None"
+
+
+def test_a_histogram_is_a_density_in_bins_of_one_width() -> None:
+    _, ax = plots.figure()
+    plots.histogram(ax, {"a": [0.0, 0.1, 0.1, 1.0], "b": [2.0, 2.0]}, bins=4)
+    outlines = [patch.get_data() for patch in ax.patches if not patch.get_fill()]
+    assert [list(one.edges) for one in outlines] == [[0.0, 0.5, 1.0, 1.5, 2.0]] * 2
+    assert [list(one.values) for one in outlines] == [[1.5, 0.0, 0.5, 0.0], [0.0, 0.0, 0.0, 2.0]]
+    plots.histogram(plots.figure()[1], {"a": [1.0, 1.0]})
+
+
+def test_every_point_of_a_cloud_is_drawn_with_the_marker_of_its_class() -> None:
+    _, ax = plots.figure()
+    plots.scatter(ax, [[0, 0], [1, 1], [2, 0]], [7, 2, 7], names=list("abcdefgh"))
+    drawn = {line.get_label(): (line.get_marker(), list(line.get_xdata())) for line in ax.get_lines()}
+    assert drawn == {"c": (plots.look(2).marker, [1.0]), "h": (plots.look(7).marker, [0.0, 2.0])}
+    assert sorted(text.get_text() for text in ax.texts) == ["c", "h"]
+
+
+def test_panels_share_one_legend() -> None:
+    fig, axes = plots.panels(3, columns=2)
+    assert fig.axes == axes
+    for ax in axes:
+        plots.learning_curves(ax, {name: CURVES[name] for name in NAMES[:2]})
+    plots.share_legend(fig)
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == NAMES[:2]
+    assert all(ax.get_legend() is None for ax in axes)
+    stacked = plots.panels(2)[1]
+    stacked[0].set_xlim(0, 7)
+    assert stacked[1].get_xlim() == (0, 7)
+
+
 def test_pictures_appear_where_they_belong() -> None:
     pictures = torch.zeros(3, 1, 2, 2, dtype=torch.uint8)
     pictures[1] = 255
@@ -190,6 +240,11 @@ def test_pictures_appear_where_they_belong() -> None:
         lambda ax: plots.estimates(ax, []),
         lambda ax: plots.images(ax, torch.zeros(3, 4, 4)),
         lambda ax: plots.images(ax, torch.zeros(2, 1, 4, 4), labels=["a"]),
+        lambda ax: plots.histogram(ax, {}),
+        lambda ax: plots.histogram(ax, {"a": [1.0, float("nan")]}),
+        lambda ax: plots.histogram(ax, {"a": []}),
+        lambda ax: plots.scatter(ax, [[0.0, 1.0]], [0, 1]),
+        lambda ax: plots.scatter(ax, [[0.0, 1.0, 2.0]], [0]),
         lambda ax: Series([1, 2], [1.0]),
         lambda ax: Series([1, 2], [1.0, 2.0], [0.0, 1.0]),
         lambda ax: plots.svg(ax.figure, title=" "),

@@ -52,21 +52,30 @@ def _matrices(row: Row, folder: Path) -> dict[str, Tensor]:
     return {name.removesuffix(".weight"): held[name] for name in names if name in held}
 
 
+def _first_kept(members: Sequence[Row], folder: Path) -> tuple[int, dict[str, Tensor]] | None:
+    """The lowest seed of which the weights are there, and these; None where there are none."""
+    kept = ((int(row["seed"]), _matrices(row, folder)) for row in members)
+    return next(((seed, layers) for seed, layers in kept if layers), None)
+
+
 def _role(row: Row) -> str:
     return f"{row.get('rule')}{', dropout' if 'dropout=' in str(row.get('model')) else ''}"
 
 
 @per_preset
 def weights(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
-    """How trained weights are distributed, with and without dropout, and which law fits them (Figures 6 and 10)."""
+    """How trained weights are distributed, with and without dropout, and which law fits them (Figures 6 and 10).
+
+    Of each setting one run is pictured, the one with the lowest seed whose weights are there; the table is of all.
+    """
     groups = named(rows, _role, order=ORDER)
     table = _fits_table(groups)
     found: list[Exhibit] = [table] if table.rows else []
-    held = {name: _matrices(members[0], folder) for name, members in groups.items()}
-    held = {name: layers for name, layers in held.items() if layers}
+    pictured = {name: _first_kept(members, folder) for name, members in groups.items()}
+    held = {name: one[1] for name, one in pictured.items() if one is not None}
     if not held:
         return found
-    seeds = ", ".join(sorted({str(groups[name][0].get("seed")) for name in held}))
+    seeds = ", ".join(sorted({str(one[0]) for one in pictured.values() if one is not None}))
     places = (("first", 0), ("output", -1)) if all(len(layers) > 1 for layers in held.values()) else (("output", -1),)
     for name, k in places:
         samples = {role: _flat(list(layers.values())[k]) for role, layers in held.items()}
