@@ -123,7 +123,7 @@ class Held(nn.Module):
         rates = {} if self.survey is None else {info.number: info.rate for info in self.survey.dropouts}
         for link in links:
             for part in (*link.before, *link.after):
-                now = getattr(part.module, "p", None)
+                now = float(getattr(part.module, "p", 0))
                 if part.number >= 0 and part.module.training and rates.get(part.number, now) != now:
                     raise changed_rate(part.number, now, rates[part.number])
 

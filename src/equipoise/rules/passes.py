@@ -117,17 +117,18 @@ class Passes:
         Writes the gradients of every layer from the entry up, but for the output layer's.
         """
         wants = self.chosen.output_error == "modulated"
-        sums = self._entrance(shown, feedback)
+        moved: Tensor | None = self._entrance(shown, feedback)
         del shown
         for k in range(self.entry, len(self.links) - 1):
-            post, units, modulated = self._difference(k, sums)
-            del sums
+            assert moved is not None
+            post, units, modulated = self._difference(k, moved)
+            moved = None
             post, scale = self._hidden(k, post, units, modulated)
             down = self._upwards(k + 1, post, units, modulated, scale)
             del post, units, modulated
             if wants or k + 2 < len(self.links):
-                sums = self._shifted(k + 1, down, scale)
-        return sums if wants else None
+                moved = self._shifted(k + 1, down, scale)
+        return moved
 
     def _shifted(self, k: int, down: Tensor, scale: float) -> Tensor:
         """W h' + b of link k from W h + b and ``scale`` times the fall of its input, h - h'."""
