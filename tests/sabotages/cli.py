@@ -6,6 +6,7 @@ RUN = "src/equipoise/cli/run.py"
 FLAGS = "src/equipoise/cli/flags.py"
 OUTCOME = "src/equipoise/cli/outcome.py"
 PAGES = "src/equipoise/cli/pages.py"
+DRAWINGS = "src/equipoise/cli/drawings.py"
 MAIN = "src/equipoise/cli/__init__.py"
 SUMMARY = "src/equipoise/report/summary.py"
 
@@ -15,7 +16,7 @@ MUTANTS = (
     Mutant("cli/changed-preset-keeps-its-name", RUN, "run.hash not in hashes", "False", SAID),
     Mutant("cli/authors-protocol-in-name-only", RUN, 'select="test", ', "", SAID),
     Mutant("cli/smoke-beside-published", PAGES, '.startswith("smoke")', ' == "smoke"', SAID),
-    Mutant("cli/curves-mix-settings", PAGES, ", one.settings]", "]", SAID),
+    Mutant("cli/curves-mix-settings", DRAWINGS, ", one.settings]", "]", SAID),
     Mutant("cli/percent-is-a-fraction", SUMMARY, "100 * v for v in one.values", "v for v in one.values", SAID),
     Mutant("cli/names-checked-late", OUTCOME, "    _check_names(runs)\n", "", SAID),
     Mutant("cli/options-of-another-optimiser", FLAGS, "            values[name] = {}\n", "            pass\n", SAID),
