@@ -1,6 +1,6 @@
 """Every sabotage of ``python -m tests.mutants``, gathered from ``sabotages/``, one file a part of the package."""
 
-from tests.sabotages import cli, data, errata, ground, measure, models, papers, pepita, rules, sweep, train
+from tests.sabotages import cli, data, errata, exhibits, ground, measure, models, papers, pepita, rules, sweep, train
 
 MUTANTS = (
     *ground.MUTANTS,
@@ -13,5 +13,6 @@ MUTANTS = (
     *models.MUTANTS,
     *papers.MUTANTS,
     *errata.MUTANTS,
+    *exhibits.MUTANTS,
     *cli.MUTANTS,
 )

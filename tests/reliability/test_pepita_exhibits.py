@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from equipoise.measure.slowness import slowness
+from equipoise.papers import Published, published
 from equipoise.papers.exhibits import Number
+from equipoise.papers.pepita import figures_accuracy
 from equipoise.papers.pepita.figures import EXHIBITS
 from reliability._exhibits import MINUS, figures, history, lines, row, show, shown, tables
 
@@ -28,6 +30,13 @@ def test_table_1_has_ours_the_papers_and_the_difference() -> None:
     assert cells["dfa"][0] == ["90.00", "n = 1"], "the paper has no direct feedback"
     assert cells["bp"] == [["None"], ["60.00", "n = 1", "paper 64.99 ± 0.32", f"difference {MINUS}4.99"]]
     assert "over 10 seeds" in table.caption
+
+
+def test_table_1_takes_no_number_of_an_epoch_for_the_final_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    early = Published("pepita/table1", "q", 35.0, "a log", "test_accuracy", epoch=1, match={"rule": "pepita"})
+    monkeypatch.setattr(figures_accuracy, "published", lambda: [early, *published()])
+    (table,) = tables(show("pepita/table1", [row("fc-mnist", "pepita", accuracy=0.98)]))
+    assert "paper 98.01 ± 0.09" in shown(table.rows[0][1])
 
 
 def test_table_1_keeps_presets_and_settings_apart_and_smoke_runs_away() -> None:

@@ -55,6 +55,13 @@ def test_settings_that_differ_between_models_are_told_too() -> None:
     assert [g.settings for g in groups] == ["epochs=1", "epochs=1", "epochs=3"]
 
 
+def test_the_readme_tells_settings_apart_within_an_experiment_alone() -> None:
+    rows = [row(), row("fa"), row(experiment="other", lr=0.2), row("fa", experiment="other", lr=0.3)]
+    cells = [line.split(" | ") for line in readme.render(rows).splitlines() if line.startswith("| ")]
+    place = cells[0].index("settings")
+    assert [line[place].strip() for line in cells[2:]] == ["lr=0.2", "lr=0.3", "", ""]
+
+
 def test_a_run_counts_once() -> None:
     (group,) = report.group([*FINE, *FINE], "test_accuracy")
     assert len(group.values) == 3
