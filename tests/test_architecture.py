@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 import equipoise as eq
-from equipoise import data, models, rules, sweep
+from equipoise import data, models, plots, rules, sweep
 from equipoise.cli import main
 from equipoise.data import Dataset, Split
 from equipoise.functional import Loss, NonNegative, draw, laws, losses
 from equipoise.measure import Measure, measures, watch
 from equipoise.papers import SideBySide
+from equipoise.papers.exhibits import Exhibit, Figure, Table
 from equipoise.registry import Registry
 from equipoise.rules import Credit, Rule
 from equipoise.sweep import executors
@@ -178,6 +179,22 @@ def test_an_experiment_and_an_executor_from_outside_run(enter: Callable, tmp_pat
     other = tmp_path / "other"
     main(["run", "mine/first", "--preset", "smoke", "--executor", "once", "--runs", str(other)])
     assert [r["rule"] for r in sweep.collect(other)] == ["bp"]
+
+
+def test_an_exhibit_from_outside_is_on_the_page_and_among_the_figures(enter: Callable, tmp_path: Path) -> None:
+    def exhibits(rows: list, histories: dict, folder: Path) -> list[Exhibit]:
+        fig, ax = plots.figure()
+        plots.bars(ax, {"runs": plots.Series(["all"], [len(rows)])})
+        return [Figure("count", "How many runs", fig), Table("Runs", ["runs", "epochs"], [[len(rows), len(histories)]])]
+
+    study = SideBySide(Run(experiment="mine/second", epochs=1, train_limit=64, test_limit=32), rules=("bp",))
+    enter(experiments, "mine/second", Experiment("mine/second", 1, "M", "nowhere", {"smoke": study}, exhibits=exhibits))
+    assert main(["run", "mine/second", "--preset", "smoke", "--runs", str(tmp_path)]) == 0
+    assert main(["report", str(tmp_path), "--figures", str(tmp_path / "figures")]) == 0
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["mine-second-count.svg"]
+    page = (tmp_path / "report.html").read_text()
+    assert "How many runs" in page
+    assert "Runs." in page
 
 
 def test_every_file_that_the_table_names_exists(root: Path) -> None:
