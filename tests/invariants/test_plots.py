@@ -191,6 +191,14 @@ def test_published_values_stand_over_the_curve_that_they_belong_to() -> None:
     assert points.get_linestyle() == "None"
 
 
+def test_angles_of_things_without_an_order_are_not_joined() -> None:
+    for joined, dashes in ((True, plots.look(0).dashes), (False, "None")):
+        _, ax = plots.figure()
+        plots.angles(ax, {"one": Series(["a", "b"], [10.0, 20.0])}, joined=joined)
+        assert ax.get_lines()[0].get_linestyle() == dashes
+        assert ax.get_lines()[0].get_marker() == "o"
+
+
 def test_a_histogram_is_a_density_in_bins_of_one_width() -> None:
     _, ax = plots.figure()
     plots.histogram(ax, {"a": [0.0, 0.1, 0.1, 1.0], "b": [2.0, 2.0]}, bins=4)

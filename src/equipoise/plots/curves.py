@@ -112,7 +112,7 @@ def estimates(
     Rows run from the top in the order given, each under its label: half an inch of height a row reads well.
     ``percent`` shows fractions as per cent.
     """
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     require(points)
     ours, theirs = LOOKS[1], LOOKS[2]
@@ -134,6 +134,7 @@ def estimates(
     ax.grid(False, axis="y")
     ax.spines["left"].set_visible(False)
     if percent:
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5))  # "97.5 %" is wide
         ax.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     ax.set_xlabel(xlabel)
     legend(ax, _keys(points, level))

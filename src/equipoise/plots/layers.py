@@ -26,11 +26,13 @@ def angles(
     series: Mapping[str, Series],
     *,
     ylabel: str = "angle to backprop (degrees)",
+    joined: bool = True,
     order: Sequence[str] = (),
 ) -> Axes:
     """Degrees per layer (``x`` holds the layers' names) for each rule, from input to output.
 
-    90 degrees, where an update no longer follows the gradient, is marked. A rule without a layer skips it.
+    90 degrees, where an update no longer follows the gradient, is marked. A rule without a layer skips it. Points are
+    ``joined`` unless what stands in ``x`` has no order, as networks have none.
     """
     require(series)
     names = _groups(series)
@@ -43,7 +45,7 @@ def angles(
             x,
             one.mean,
             color=look.color,
-            linestyle=look.dashes,
+            linestyle=look.dashes if joined else "none",
             marker=look.marker,
             markersize=6.5,
             markeredgecolor=PAPER[0],

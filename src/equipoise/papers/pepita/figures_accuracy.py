@@ -126,8 +126,11 @@ def _bars(groups: Mapping[str, Mapping[str, Sequence[Row]]]) -> list[Exhibit]:
                     held.setdefault(rule, {})[heading(column).replace(", ", "\n")] = values
         if held:
             fig, ax = plots.figure(max(4.4, 1.1 * len(groups)))
-            draw = plots.angles if metric == "angle" else plots.bars
-            draw(ax, {rule: series(values) for rule, values in held.items()}, ylabel=ylabel, order=ORDER)
+            drawn = {rule: series(values) for rule, values in held.items()}
+            if metric == "angle":
+                plots.angles(ax, drawn, ylabel=ylabel, joined=False, order=ORDER)
+            else:
+                plots.bars(ax, drawn, ylabel=ylabel, order=ORDER)
             found.append(Figure(name, title, fig, wide=len(groups) > 3))
     return found
 
