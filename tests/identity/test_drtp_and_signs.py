@@ -135,6 +135,7 @@ CHAIN = {
     "relu": lambda: (nn.ReLU(), nn.ReLU(inplace=True)),
     "tanh": lambda: (nn.Tanh(), nn.Tanh()),
     "sigmoid": lambda: (nn.Sigmoid(), nn.Identity()),
+    "two": lambda: (nn.Sequential(nn.Tanh(), nn.LeakyReLU(0.3)), nn.Sequential(nn.LeakyReLU(0.2), nn.ReLU())),
     "leaky": lambda: (nn.LeakyReLU(0.2), nn.LeakyReLU(0.1, inplace=True)),
 }
 

@@ -5,6 +5,7 @@ A failure means that an option does something else than its line in the document
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -146,3 +147,47 @@ def test_kernels_of_every_geometry_see_the_patches_that_they_acted_on(layer: nn.
         (layer.weight.grad, layer.bias.grad), torch.autograd.grad(target, [layer.weight, layer.bias]), strict=True
     ):
         torch.testing.assert_close(found, wanted)
+
+
+ODD = {
+    "no activation before a view": (nn.Conv2d(2, 3, 3), nn.Flatten(), nn.LazyLinear(5), nn.ReLU()),
+    "identity before a view": (nn.Conv2d(2, 3, 3), nn.Identity(), nn.Flatten(), nn.LazyLinear(5), nn.ReLU()),
+    "dropout on the input": (nn.Dropout(0.3), nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten()),
+    "channel dropout behind a pool": (
+        nn.Conv2d(2, 3, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2),
+        nn.Dropout2d(0.5),
+        nn.Flatten(),
+    ),
+    "linear throughout": (nn.Flatten(), nn.LazyLinear(6), nn.LazyLinear(5)),
+    "smooth units": (nn.Flatten(), nn.LazyLinear(6), nn.GELU(), nn.LazyLinear(5), nn.Softplus()),
+    "unflattened": (
+        nn.Flatten(),
+        nn.LazyLinear(12),
+        nn.Unflatten(1, (3, 2, 2)),
+        nn.Conv2d(3, 4, 2),
+        nn.ELU(inplace=True),
+        nn.Flatten(),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(ODD))
+@pytest.mark.parametrize("n", [7, 3])
+def test_what_the_quick_way_overwrites_is_never_needed_again(kind: str, n: int) -> None:
+    """The step, which reuses its tensors, against the pure form, which reuses none; and a modulation that matters."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*copy.deepcopy(ODD[kind]), nn.LazyLinear(4)).double()
+    x, y = torch.randn(n, 2, 6, 6, generator=torch.Generator().manual_seed(1)).double(), torch.arange(n) % 4
+    model(x)
+    rule = rules.make("pepita", model, example=x, scale=0.5)
+    noise = rule.draw(x, torch.Generator().manual_seed(2))
+    pure, step, _ = rule.gradients(dict(model.named_parameters()), x, y, noise=noise)
+    kept = x.clone()
+    done = rule.backward(x, y, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(x, kept)
+    torch.testing.assert_close(done.output, step.output)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.any()
+        torch.testing.assert_close(parameter.grad, pure[name], rtol=1e-9, atol=1e-12)

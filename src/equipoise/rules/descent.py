@@ -83,7 +83,7 @@ def descend(
         x = weighted(link, x, tensors[link.weight], None if link.bias is None else tensors[link.bias])
         kept: list[Tensor] = []
         for part in link.after:
-            x = apply(part, x, noise, fresh=True)
+            x = apply(part, x, noise, fresh=not kept)
             kept.append(x)
         activities.append(kept)
     error = g = loss.error(x, y)

@@ -80,6 +80,8 @@ class Passes:
         self.kernels = any(not link.dense for link in links)
         self.inputs: list[Tensor | None] = []
         self.sums: list[Tensor | None] = []
+        # Whether the sums are the units themselves, so that inputs above may be views of them.
+        self.shared: list[bool] = []
         self.spread: Tensor | None = None
 
     def standard(self, x: Tensor, feedback: Tensor, *, hooked: bool = False) -> Tensor:
@@ -99,7 +101,8 @@ class Passes:
             else:
                 x = weighted(link, x, weight, bias)
             self.sums.append(x)
-            x = apply_all(link.after, x, self.noise)
+            before, x = x, apply_all(link.after, x, self.noise)
+            self.shared.append(x is before)
         return x
 
     def _beside(self, link: Link, x: Tensor, feedback: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -169,7 +172,7 @@ class Passes:
         sums, self.sums[k] = self.sums[k], None
         assert sums is not None
         after = self.links[k].after
-        fresh = self.fresh and moved.dtype == sums.dtype
+        fresh = self.fresh and moved.dtype == sums.dtype and not self.shared[k]
         units = apply_all(after, sums.to(moved.dtype), self.noise, fresh=fresh)
         modulated = apply_all(after, moved, self.noise, fresh=fresh)
         post = units.sub_(modulated) if fresh else units - modulated
