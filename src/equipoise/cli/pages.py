@@ -85,8 +85,13 @@ def displays(
 
 
 def shown_by(rows: Sequence[Row]) -> list[str]:
-    """The experiments, registered or not, that show any of ``rows``."""
-    registered = {name for name in experiments if any(map(experiments[name].shows, rows))}
+    """The experiments, registered or not, that show any of ``rows``.
+
+    One that changes a cell of another's has nothing to say before a run of its own has finished.
+    """
+    ran = {str(r["experiment"]) for r in rows}
+    ready = [name for name in experiments if name in ran or not experiments[name].trains]
+    registered = {name for name in ready if any(map(experiments[name].shows, rows))}
     return sorted(registered | {str(r["experiment"]) for r in rows if str(r["experiment"]) not in experiments})
 
 

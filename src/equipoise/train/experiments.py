@@ -55,6 +55,11 @@ class Experiment:
             raise unknown_name(f"preset of '{self.name}',", name, self.presets)
         return self.presets[name]
 
+    @property
+    def trains(self) -> bool:
+        """Whether any preset has a run of its own, not only runs that another experiment names."""
+        return any(run.experiment == self.name for study in self.presets.values() for run in study.runs(0))
+
     def shows(self, row: Mapping[str, Any]) -> bool:
         """Whether ``row``, a run as ``sweep.collect`` gives it, belongs to this table or figure."""
         return row.get("experiment") == self.name if self.rows is None else self.rows(row)
