@@ -67,7 +67,7 @@ def test_an_injection_at_a_hidden_layer_teaches_from_there_on() -> None:
 
 
 class Heard(nn.Module):
-    """Passes its input on, and says when."""
+    """Passes its input on, units in reverse, and says when."""
 
     def __init__(self, order: list[str]) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Heard(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.order.append("pass")
-        return x
+        return x.flip(-1)
 
 
 def test_during_the_second_pass_each_layer_is_done_before_the_next_begins() -> None:
@@ -191,3 +191,44 @@ def test_what_the_quick_way_overwrites_is_never_needed_again(kind: str, n: int) 
     for name, parameter in model.named_parameters():
         assert parameter.grad.any()
         torch.testing.assert_close(parameter.grad, pure[name], rtol=1e-9, atol=1e-12)
+
+
+class Own(nn.Module):
+    """An activation that torch does not have, written as people write it."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [lambda x: x.relu(), lambda x: F.relu(x, inplace=True), lambda x: x.clamp_(min=0), nn.Threshold(0.0, 0.0)],
+    ids=["function", "in place", "clamp in place", "torch's threshold"],
+)
+def test_an_activation_of_ones_own_is_an_activation(own) -> None:
+    """It acts on units one by one, so a unit's activity is what comes out of it; and it may work in place."""
+    x, y = batch("dense")
+    plain, *_ = written(dense(dropout=0.4), x, y)
+    model = dense(dropout=0.4)
+    for k in (2, 5):
+        model[k] = own if isinstance(own, nn.Module) else Own(own)
+    found, *_ = written(model, x, y)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
+def test_labels_that_the_loss_leaves_out_teach_nothing() -> None:
+    x, y = batch("dense")
+    y[:2] = -100
+    for name in ("bp", "fa", "usf", "dfa"):
+        model = dense()
+        rules.make(name, model, example=x).backward(x, y)
+        F.cross_entropy(model(x), y).backward()
+        twice = model[-1].weight.grad.clone()
+        model.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        torch.testing.assert_close(twice, 2 * model[-1].weight.grad)

@@ -74,3 +74,15 @@ def test_wrong_options_are_one_line(text: str) -> None:
         models.make(text)
     assert WRONG[text] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_dropout_on_the_input_stands_before_the_first_layer() -> None:
+    model = models.make("mlp:6-5-4,dropout=0.5,input_dropout=0.25", seed=0)
+    kinds = [(type(layer), getattr(layer, "p", None)) for layer in model]
+    assert kinds == [
+        *((nn.Flatten, None), (nn.Dropout, 0.25), (nn.Linear, None)),
+        *((nn.ReLU, None), (nn.Dropout, 0.5), (nn.Linear, None)),
+    ]
+    for spec in ("mlp:6-5-4,input_dropout=1", "mlp:6-5-4,input_dropout=x", "conv:1x8x8-10,input_dropout=0.1"):
+        with pytest.raises(InputError):
+            models.make(spec, seed=0)

@@ -168,3 +168,11 @@ def test_every_number_of_tables_1_3_and_4_is_there() -> None:
     assert found["drtp, CIFAR-100, dense"] == (18.32, 0.18)
     assert found["pepita, whitened MNIST"] == (92.08, 0.14)
     assert found["slowness of pepita, CIFAR-10, dense"][0] == 0.785
+
+
+def test_the_drtp_study_changes_the_dropout_of_the_input_alone() -> None:
+    plain, dropped = experiments["pepita/drtp"].preset("paper").runs(3)
+    assert plain == cell("fc-mnist", "drtp", 3, Scale())
+    assert dropped.experiment == "pepita/drtp"
+    assert dropped.model == plain.model + ",input_dropout=0.1"
+    assert dataclasses.replace(dropped, experiment=plain.experiment, model=plain.model) == plain

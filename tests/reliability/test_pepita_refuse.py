@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from equipoise import rules
 from equipoise.errors import InputError
@@ -32,6 +33,23 @@ class OwnNoise(nn.Module):
         return x + torch.randn_like(x)
 
 
+class TrainingNoise(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 + torch.rand_like(x)) if self.training else x
+
+
+def pruned() -> nn.Sequential:
+    model = between(nn.ReLU())
+    prune.identity(model[2], "weight")
+    return model
+
+
+def local() -> nn.Sequential:
+    model = between(nn.ReLU())
+    model[0].local_loss = lambda x: x.sum()
+    return model
+
+
 def between(*middle: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 5), *middle, nn.Linear(5, 3))
 
@@ -52,6 +70,14 @@ CASES = {
     "noise of its own": (lambda: between(OwnNoise()), {}, r"layer '1' \(OwnNoise\) draws noise of its own"),
     "alpha dropout": (lambda: between(nn.AlphaDropout(0.5)), {}, r"layer '1' \(AlphaDropout\) draws noise"),
     "random relu": (lambda: between(nn.RReLU()), {}, r"layer '1' \(RReLU\) draws noise"),
+    "activation behind a pool": (
+        lambda: between(nn.Unflatten(1, (1, 5)), nn.MaxPool1d(1), nn.ReLU(), nn.Flatten()),
+        {},
+        r"layer '3' \(ReLU\) is the activation of units that '1' \(Unflatten\) has mixed",
+    ),
+    "pruning": (lambda: pruned(), {}, r"layer '2' \(Linear\) computes its weight \(weight_norm"),
+    "noise in training alone": (lambda: between(TrainingNoise()).eval(), {}, r"layer '1' \(TrainingNoise\) draws"),
+    "local objective": (lambda: local(), {}, r"layer '0' has a local objective"),
     "own loss": (between, {"loss": lambda output, y: F.cross_entropy(output, y)}, r"error of the loss '<lambda>'"),
     "inject nowhere": (lambda: between(nn.ReLU()), {"inject": "7"}, r"inject='7' names no hidden layer; .* are 0"),
     "inject at the output": (lambda: between(nn.ReLU()), {"inject": "2"}, r"inject='2' names no hidden layer"),
@@ -115,3 +141,61 @@ def test_a_rule_without_its_noise_is_refused() -> None:
         rule = rules.make(name, model, example=X, **({"perturb": "uniform"} if name == "pepita" else {}))
         with pytest.raises(InputError, match=r"pass noise=rule\.draw\(x, generator\)"):
             rule.gradients(dict(model.named_parameters()), X, Y)
+
+
+def test_a_forward_that_was_replaced_on_an_object_is_called_or_refused() -> None:
+    for name in ("bp", "fa", "dfa", "drtp", "usf"):
+        model = between(nn.ReLU())
+        rule = rules.make(name, model, example=X)
+        layer = model[0]
+        layer.forward = lambda x, layer=layer: 3 * F.linear(x, layer.weight, layer.bias)
+        torch.testing.assert_close(rule.backward(X, Y).output, model(X))
+    rule = rules.make("pepita", model, example=X)
+    with pytest.raises(InputError, match=r"the forward of '0' was replaced"):
+        rule.backward(X, Y)
+
+
+def test_hooks_of_every_part_are_heard_in_the_first_pass() -> None:
+    model = between(nn.ReLU())
+    rule = rules.make("pepita", model, example=X)
+    heard: list[int] = []
+    for k, layer in enumerate(model):
+        layer.register_forward_hook(lambda *_, k=k: heard.append(k))
+    rule.backward(X, Y)
+    assert heard == [0, 1, 2]
+
+
+def test_what_a_gradient_hook_keeps_or_returns_stays_its_own() -> None:
+    for name in ("fa", "pepita"):
+        model = between(nn.ReLU())
+        rule = rules.make(name, model, example=X)
+        mine, kept = torch.ones(5, 6), []
+        model[0].weight.register_hook(lambda g, kept=kept, mine=mine: kept.append(g) or mine)
+        model[2].weight.register_hook(lambda g, kept=kept: kept.append(g))
+        model[2].bias.register_post_accumulate_grad_hook(lambda p: p.sub_(p.grad))
+        rule.backward(X, Y)
+        copies = [g.clone() for g in kept]
+        rule.backward(X, Y)
+        assert bool((mine == 1).all())
+        assert all(torch.equal(a, b) for a, b in zip(kept, copies, strict=False))
+        assert bool((model[0].weight.grad == 2).all())
+
+
+def test_a_model_that_changed_its_precision_after_the_rule_was_made_still_trains() -> None:
+    for name in ("fa", "usf", "frsf", "brsf", "dfa", "drtp", "pepita"):
+        model = between(nn.ReLU())
+        rule = rules.make(name, model, example=X)
+        model.double()
+        rule.backward(X.double(), Y)
+        assert all(p.grad.dtype == torch.float64 for p in model.parameters())
+
+
+def test_a_custom_loss_is_evaluated_once_and_may_be_stochastic() -> None:
+    calls = []
+
+    def loss(output: Tensor, y: Tensor) -> Tensor:
+        calls.append(1)
+        return F.cross_entropy(output * torch.rand(()), y)
+
+    rules.make("fa", between(nn.ReLU()), example=X, loss=loss).backward(X, Y)
+    assert calls == [1]

@@ -52,7 +52,9 @@ def one_hot(y: Int[Tensor, " B"], output: Float[Tensor, "B C"]) -> Float[Tensor,
 
 
 def _softmax_error(output: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
-    return (output.softmax(-1) - one_hot(y, output)) / output.shape[0]
+    # F.cross_entropy leaves out samples with the label -100, and so does its gradient.
+    counted = (y != -100).to(output.dtype).unsqueeze(-1)
+    return (output.softmax(-1) - one_hot(y, output)) * (counted / counted.sum())
 
 
 def _squared(output: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Tensor:

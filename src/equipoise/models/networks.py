@@ -31,6 +31,13 @@ _INITS: dict[str, Callable[..., Tensor] | None] = {
 }
 
 
+def _rate(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
+
+
 @dataclass(frozen=True)
 class _Style:
     """The options of a network behind its sizes, as ``activation=tanh,bias=no``, read from text."""
@@ -39,14 +46,17 @@ class _Style:
     bias: str = "yes"
     init: str = "torch"
     dropout: str = "0"
+    input_dropout: str = "0"
 
     @property
     def rate(self) -> float:
-        """The dropout rate; -1 for text that is no number."""
-        try:
-            return float(self.dropout)
-        except ValueError:
-            return -1.0
+        """The dropout rate behind hidden layers; -1 for text that is no number."""
+        return _rate(self.dropout)
+
+    def entrance(self) -> list[nn.Module]:
+        """What the input goes through before the first layer."""
+        rate = _rate(self.input_dropout)
+        return [nn.Flatten(), *([nn.Dropout(rate)] if rate else [])]
 
     def after(self) -> list[nn.Module]:
         """What follows a hidden layer."""
@@ -76,14 +86,13 @@ def _read(text: str, spec: str, *, dropout: bool) -> tuple[str, _Style]:
         raise InputError(f"model '{spec}': options read key=value, separated by commas")
     options = {key.strip(): value.strip() for key, _, value in split}
     known = {"activation": tuple(_ACTIVATIONS), "bias": ("yes", "no"), "init": tuple(_INITS)}
-    wrong = [
-        key for key, value in options.items() if value not in known.get(key, ()) and not (dropout and key == "dropout")
-    ]
+    rates = ("dropout", "input_dropout") if dropout else ()
+    wrong = [key for key, value in options.items() if value not in known.get(key, ()) and key not in rates]
     if wrong:
-        said = ["dropout=RATE"] * dropout + [f"{key}={'|'.join(values)}" for key, values in known.items()]
+        said = [f"{key}=RATE" for key in rates] + [f"{key}={'|'.join(values)}" for key, values in known.items()]
         raise InputError(f"model '{spec}': options are {', '.join(said)}")
     style = _Style(**options)
-    if not 0 <= style.rate < 1:
+    if not (0 <= style.rate < 1 and 0 <= _rate(style.input_dropout) < 1):
         raise InputError(f"model '{spec}': dropout is a rate in [0, 1)")
     return sizes, style
 
@@ -93,14 +102,15 @@ def mlp(text: str) -> nn.Sequential:
     """Fully connected, ReLU between layers, options behind a comma: mlp:784-300-10,dropout=0.1
 
     Layer widths from input to classes; the input is flattened. More options: ``activation=tanh`` (or sigmoid, or
-    identity, which makes it linear), ``bias=no``, ``init=he_uniform`` or ``init=he_normal`` (biases then start at 0).
+    identity, which makes it linear), ``bias=no``, ``init=he_uniform`` or ``init=he_normal`` (biases then start at 0),
+    and ``input_dropout=0.1`` for the input itself.
     """
     spec, form = f"mlp:{text}", "mlp:784-300-10"
     sizes, style = _read(text, spec, dropout=True)
     widths = _integers(sizes, "-", spec, form)
     if len(widths) < 2:
         raise InputError(f"model '{spec}' needs an input and an output width, as in {form}")
-    layers: list[nn.Module] = [nn.Flatten()]
+    layers: list[nn.Module] = style.entrance()
     for k, (width, wider) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(width, wider, bias=style.bias == "yes"))
         if k < len(widths) - 2:

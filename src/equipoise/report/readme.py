@@ -24,6 +24,7 @@ BEGIN = "<!-- results:begin -->"
 END = "<!-- results:end -->"
 METRIC = "test_accuracy"
 ANGLE = "angle"
+SHORT = ("smoke", "quick")
 NEEDED = ("hash", "rule", METRIC)
 INTRODUCTION = (
     "Test accuracy in per cent and mean angle of the hidden layers to backprop in degrees: mean ± half of the 95 % "
@@ -32,13 +33,15 @@ INTRODUCTION = (
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """The rows of every CSV file in ``folder`` that holds one finished run per row; other tables are left alone."""
+    """The rows of every CSV file in ``folder`` that holds one finished run per row, but for smoke and quick ones."""
     from equipoise.sweep import read_csv
 
     if not folder.is_dir():
         raise InputError(f"there is no folder '{folder}'; run an experiment and keep its CSV there")
     tables = [read_csv(path) for path in sorted(folder.rglob("*.csv"))]
-    return [row for table in tables for row in table if all(name in row for name in NEEDED)]
+    rows = [row for table in tables for row in table if all(name in row for name in NEEDED)]
+    # Shorter runs are kept beside the full ones, and stay out of a table that people quote.
+    return [row for row in rows if not str(row.get("preset") or "").startswith(SHORT)]
 
 
 def render(rows: Sequence[Mapping[str, Any]]) -> str:

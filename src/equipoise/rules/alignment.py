@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from equipoise.rules.base import Credit, Options, Rule, Write
@@ -82,7 +83,7 @@ class Transported(Rule):
         matrices = self.transported(tensors, feedback, noise)
 
         def carry(k: int, g: Tensor, error: Tensor, h: Tensor) -> Tensor:
-            return g @ matrices[self.links[k].weight]
+            return g @ torch.as_tensor(matrices[self.links[k].weight]).to(g.dtype)
 
         return descend(self.links, x, y, tensors, noise, self.loss, carry, write)
 

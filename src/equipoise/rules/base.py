@@ -44,8 +44,6 @@ class Rule(Held):
     forward_only: ClassVar[bool] = False
     immediate: bool = False
 
-    # What a rule defines ---------------------------------------------------------------------------------------
-
     def credit(
         self,
         x: Tensor,
@@ -77,8 +75,6 @@ class Rule(Held):
     def maintain(self) -> None:
         """Upkeep after ``optimizer.step()``; nothing for rules with fixed feedback."""
 
-    # What a user calls -----------------------------------------------------------------------------------------
-
     def backward(self, x: Tensor, y: Tensor, *, sync: bool = True, generator: torch.Generator | None = None) -> Step:
         """Add this rule's gradients of the batch (x, y) into ``.grad``, where ``loss.backward()`` stood.
 
@@ -92,7 +88,7 @@ class Rule(Held):
         if x.shape[0] == 0:
             if not together:
                 raise InputError("the batch is empty: x has no rows")
-            return self._empty(x)
+            return self._told(x, y, self._empty(x))
         params, buffers = self.slots.parameters(), self.slots.buffers()
         noise = self.draw(x, generator)
         trained = {n: p for n, p in params.items() if p.requires_grad}
@@ -101,6 +97,10 @@ class Rule(Held):
         step = self._written(x, y, {**params, **buffers}, trained, noise, together)
         if step is None:
             step = self._carried(x, y, {**params, **buffers}, list(trained.values()), noise, together)
+        return self._told(x, y, step)
+
+    def _told(self, x: Tensor, y: Tensor, step: Step) -> Step:
+        """``step``, once every callback has heard of it."""
         for call in self.callbacks:
             call(x, y, step)
         return step
@@ -114,7 +114,7 @@ class Rule(Held):
         noise: Mapping[str, Tensor],
         together: bool,
     ) -> Step | None:
-        """The step by hand, where the rule knows how."""
+        """The step by hand, if the rule knows how."""
         grads: dict[str, Tensor] = {}
 
         def collect(name: str, gradient: Tensor) -> None:
@@ -229,8 +229,6 @@ class Rule(Held):
         rule = Backprop(self.model, loss=self.loss, seed=self.seed, options=options)
         rule.survey = self.survey
         return rule
-
-    # What rules share ------------------------------------------------------------------------------------------
 
     def answer(self, output: Tensor, y: Tensor, roots: Sequence[tuple[Tensor, Tensor | None]] = ()) -> Credit:
         """The loss of ``output`` as a root, and the others."""

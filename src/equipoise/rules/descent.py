@@ -13,7 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.functional.losses import Loss
-from equipoise.rules.links import Link, Part, apply, bias_gradient, read_chain, weight_gradient, weighted
+from equipoise.rules.links import (
+    Link,
+    Part,
+    apply,
+    bias_gradient,
+    has_own_forward,
+    read_chain,
+    weight_gradient,
+    weighted,
+)
 from equipoise.rules.slots import Slots
 from equipoise.rules.tape import serve_dropout
 
@@ -35,6 +44,8 @@ _DERIVATIVES: dict[type[nn.Module], Callable[[Tensor, Tensor, Any], Tensor]] = {
 
 def dense_links(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
     """The links of a chain of matrices whose other parts have a derivative here; none for any other model."""
+    if slots.listeners:
+        return ()
     try:
         links = read_chain(model, slots)
     except ValueError:
@@ -48,7 +59,7 @@ def dense_links(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
 
 def unwatched(model: nn.Module, x: Tensor) -> bool:
     """Whether nobody would notice that layers are not called: no hooks, no autocast, a matrix of samples."""
-    if torch.is_autocast_enabled(x.device.type) or x.requires_grad:
+    if torch.is_autocast_enabled(x.device.type) or x.requires_grad or has_own_forward(model):
         return False
     return not any(
         m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in model.modules()
@@ -61,6 +72,16 @@ def _down(part: Part, g: Tensor, h: Tensor, noise: Mapping[str, Tensor]) -> Tens
         rate = float(part.module.p)  # type: ignore[arg-type]
         return serve_dropout(g, noise[f"dropout{part.number}"], rate) if part.module.training and rate else g
     return _DERIVATIVES[type(part.module)](g, h, part.module)
+
+
+def _errs(loss: Loss, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss and its error; of somebody's own loss from one evaluation, by autograd."""
+    if loss.residual:
+        return loss.value(output, y), loss.error(output, y)
+    with torch.enable_grad():
+        leaf = output.detach().requires_grad_()
+        value = loss.value(leaf, y)
+        return value.detach(), torch.autograd.grad(value, leaf)[0]
 
 
 def descend(
@@ -86,7 +107,8 @@ def descend(
             x = apply(part, x, noise, fresh=not kept)
             kept.append(x)
         activities.append(kept)
-    error = g = loss.error(x, y)
+    value, error = _errs(loss, x, y)
+    g = error
     for k in reversed(range(len(links))):
         link, h = links[k], inputs.pop()
         write(link.weight, weight_gradient(link, g, h, tensors[link.weight]))
@@ -100,4 +122,4 @@ def descend(
         activities.pop()
         for part, activity in zip(reversed(links[k - 1].after), reversed(activities[-1]), strict=True):
             g = _down(part, g, activity, noise)
-    return loss.value(x, y), x
+    return value, x

@@ -15,6 +15,7 @@ from equipoise.functional.losses import one_hot
 from equipoise.rules.base import Credit, Options, Rule, Write
 from equipoise.rules.chain import chain_pass, is_chain
 from equipoise.rules.descent import dense_links, descend, unwatched
+from equipoise.rules.links import has_own_forward
 from equipoise.rules.make import registry
 from equipoise.rules.survey import Survey
 from equipoise.rules.tape import another_path
@@ -52,7 +53,8 @@ class Sited(Rule):
     ) -> tuple[Tensor, list[Tensor]]:
         """The output of the model with every hidden site cut, and the sites' tensors before the cut."""
         assert self.survey is not None
-        if not noise and is_chain(self.model, len(self.survey.sites)):
+        listened = self.model._forward_hooks or self.model._forward_pre_hooks or has_own_forward(self.model)
+        if not noise and not listened and is_chain(self.model, len(self.survey.sites)):
             return chain_pass(self.model, x, [site.hidden for site in self.survey.sites])
         heard: list[Tensor] = []
         cuts = [(site.name, site.hidden) for site in self.survey.sites]

@@ -35,7 +35,8 @@ WEIGHTED = frozenset({nn.Linear, *CONVOLUTIONS})
 DROPOUT = frozenset({nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d})
 UNITWISE = DROPOUT | {
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.CELU, nn.SELU, nn.Mish),
-    *(nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid, nn.Tanhshrink, nn.Identity),
+    *(nn.Threshold, nn.Hardshrink, nn.Softshrink, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardsigmoid),
+    *(nn.Hardswish, nn.LogSigmoid, nn.Tanhshrink, nn.Identity),
 }
 
 
@@ -97,6 +98,11 @@ def read_chain(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
         kind = type(module)
         if kind in WEIGHTED:
             close()
+            if (id(module), "weight") not in names:
+                raise InputError(
+                    f"layer '{name}' ({kind.__name__}) computes its weight (weight_norm, spectral_norm, pruning?), and "
+                    "a chain's layers hold theirs"
+                )
             bias = names.get((id(module), "bias"))
             links.append(Link(name, module, names[id(module), "weight"], bias, tuple(before)))
             before.clear()
@@ -133,7 +139,13 @@ def apply(part: Part, x: Tensor, noise: Mapping[str, Tensor], *, fresh: bool = F
         return x.relu_() if fresh else x.relu()
     if type(module) is nn.MaxPool2d:
         return max_pool(x, module)
-    return module(x.clone() if getattr(module, "inplace", False) and not fresh else x)
+    foreign = not type(module).__module__.startswith("torch.nn.")
+    return module(x.clone() if (foreign or getattr(module, "inplace", False)) and not fresh else x)
+
+
+def has_own_forward(model: nn.Module) -> str | None:
+    """The name of a module whose ``forward`` was replaced on the object itself, as wrappers for precision do."""
+    return next((name or "the model" for name, m in model.named_modules() if "forward" in vars(m)), None)
 
 
 def apply_all(parts: tuple[Part, ...], x: Tensor, noise: Mapping[str, Tensor], *, fresh: bool = False) -> Tensor:

@@ -8,45 +8,91 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equipoise.errors import InputError
-from equipoise.rules.links import Link, Part, apply, apply_all, bias_gradient, weight_gradient, weighted
+from equipoise.rules.links import UNITWISE, Link, Part, apply, apply_all, bias_gradient, weight_gradient, weighted
 
-__all__ = ["Passes", "check_parts"]
+__all__ = ["Passes", "settle"]
 
 _HALF = (torch.bfloat16, torch.float16)
 
 
-def check_parts(links: tuple[Link, ...], x: Tensor) -> list[torch.Size]:
-    """The shape of one sample at each link's input; parts run twice on the way.
+def settle(links: tuple[Link, ...], x: Tensor) -> tuple[tuple[Link, ...], list[torch.Size]]:
+    """The links with every part in its place, and the shape of one sample at each link's input, from a trial run.
 
-    Raises ``InputError`` for a part that returns two things for one input: its noise would differ between the passes.
+    A part of an unknown kind that acts on units one by one belongs to the units below it. Raises ``InputError`` for a
+    part that returns two things for one input in training (its noise would differ between the passes), and for an
+    activation behind a part that mixes units.
     """
-    shapes = []
+    shapes, found = [], list(links)
+    modes = [(part.module, part.module.training) for link in links for part in (*link.before, *link.after)]
     devices = [x.device] if x.device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
-        for link in links:
-            x = _twice(link.before, x)
-            shapes.append(x.shape[1:])
-            x = _twice(link.after, link.layer(x))
-    return shapes
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            for module, _ in modes:
+                module.train()
+            # What multiplies by noise shows nothing of it on an input of zeros.
+            x = x + torch.rand_like(x)
+            for k, link in enumerate(links):
+                before, after = list(link.before), []
+                while k and before and (before[0].number >= 0 or _unitwise(before[0], x)):
+                    after.append(before.pop(0))
+                    x = _twice(after[-1], x)
+                if k and not any(part.number < 0 for part in (*found[k - 1].after, *after)):
+                    _refuse_late(before)
+                if after:
+                    found[k - 1] = replace(found[k - 1], after=(*found[k - 1].after, *after))
+                    found[k] = replace(found[k], before=tuple(before))
+                for part in before:
+                    x = _twice(part, x)
+                shapes.append(x.shape[1:])
+                x = link.layer(x)
+                for part in link.after:
+                    x = _twice(part, x)
+    finally:
+        for module, mode in modes:
+            module.train(mode)
+    return tuple(found), shapes
 
 
-def _twice(parts: tuple[Part, ...], x: Tensor) -> Tensor:
+def _unitwise(part: Part, x: Tensor) -> bool:
+    """Whether each unit's output depends on that unit alone, tried by changing half of the units."""
+    if type(part.module) in (nn.Flatten, nn.Unflatten):
+        return False
+    kept = torch.rand_like(x) < 0.5
+    other = torch.where(kept, x, x + torch.randn_like(x))
+    state = torch.get_rng_state()
+    once = apply(part, x.clone(), {})
+    torch.set_rng_state(state)
+    again = apply(part, other, {})
+    return once.shape == again.shape == x.shape and torch.equal(once[kept], again[kept])
+
+
+def _refuse_late(parts: list[Part]) -> None:
     for part in parts:
-        if part.number < 0:
-            once, again = (apply(part, x.clone(), {}) for _ in range(2))
-            if not torch.equal(once, again):
-                raise InputError(
-                    f"layer '{part.name}' ({type(part.module).__name__}) draws noise of its own, which would differ "
-                    "between the two passes; use nn.Dropout, whose masks they share"
-                )
-            x = once
-    return x
+        if part.number < 0 and type(part.module) in UNITWISE and type(part.module) is not nn.Identity:
+            raise InputError(
+                f"layer '{part.name}' ({type(part.module).__name__}) is the activation of units that '{parts[0].name}' "
+                f"({type(parts[0].module).__name__}) has mixed before; put it directly behind its weighted layer"
+            )
+
+
+def _twice(part: Part, x: Tensor) -> Tensor:
+    """The part's output; dropout passes its input on."""
+    if part.number >= 0:
+        return x
+    once, again = (apply(part, x.clone(), {}) for _ in range(2))
+    if not torch.equal(once, again):
+        raise InputError(
+            f"layer '{part.name}' ({type(part.module).__name__}) draws noise of its own, which would differ between "
+            "the two passes; use nn.Dropout, whose masks they share"
+        )
+    return once
 
 
 def _sum(sums: Tensor, change: Tensor) -> Tensor:
@@ -91,7 +137,7 @@ class Passes:
         ``hooked``: layers have hooks and are called as modules.
         """
         for k, link in enumerate(self.links):
-            x = apply_all(link.before, x, self.noise)
+            x = self._called(link.before, x) if hooked else apply_all(link.before, x, self.noise)
             self.inputs.append(x if k == self.entry or link.before or self.plainly else None)
             weight, bias = self.tensors[link.weight], None if link.bias is None else self.tensors[link.bias]
             if hooked:
@@ -101,8 +147,15 @@ class Passes:
             else:
                 x = weighted(link, x, weight, bias)
             self.sums.append(x)
-            before, x = x, apply_all(link.after, x, self.noise)
+            before = x
+            x = self._called(link.after, x) if hooked else apply_all(link.after, x, self.noise)
             self.shared.append(x is before)
+        return x
+
+    def _called(self, parts: tuple[Part, ...], x: Tensor) -> Tensor:
+        """``parts`` as modules, so that their hooks run; dropout keeps its given masks."""
+        for part in parts:
+            x = apply(part, x, self.noise) if part.number >= 0 else part.module(x.clone())
         return x
 
     def _beside(self, link: Link, x: Tensor, feedback: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -187,6 +240,9 @@ class Passes:
         if released and not self.kernels:
             scaled = apply_all(tuple(part for part in link.after if part.number >= 0), post, self.noise)
         if self.chosen.update == "hebbian":
+            if scaled is not post:
+                masks = tuple(part for part in link.after if part.number >= 0)
+                units, modulated = (apply_all(masks, h, self.noise) for h in (units, modulated))
             first, second = (weight_gradient(link, h.to(post.dtype), self.below, weight) for h in (units, modulated))
             gradient = (first - second) * scale
         elif link.dense and self.fresh and scaled is post:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from equipoise.errors import InputError
 from equipoise.rules.base import Options, Rule, Write
-from equipoise.rules.links import read_chain
+from equipoise.rules.links import has_own_forward, read_chain
 from equipoise.rules.make import registry
-from equipoise.rules.passes import Passes, check_parts
+from equipoise.rules.passes import Passes, settle
 from equipoise.rules.survey import Survey
 
 __all__ = ["Pepita", "PepitaOptions"]
@@ -59,7 +59,8 @@ class Pepita(Rule):
     F (n, C) is fixed; e is per sample. A kernel's gradient is also a mean over its positions; its difference is taken
     before pooling. Both passes share dropout masks. Trains chains: ``nn.Sequential`` of linear and convolutional
     layers, with activations, pooling, dropout and flattening between them; the loss has to be one whose error is
-    activity - t. Computed by differences (h' - h is carried, not h'), which survives half precision.
+    activity - t. Layers' hooks run in the first pass, and are to listen only. Computed by differences (h' - h is
+    carried, not h'), which survives half precision.
     Source: Dellaferrera and Kreiman 2022, eq. 1-5, section 3.3 and appendix A.
     """
 
@@ -74,6 +75,11 @@ class Pepita(Rule):
             raise InputError(
                 f"pepita shows the error activity - t to the network, and the error of the loss '{self.loss.name}' is "
                 "not of that form; use cross_entropy (softmax), binary_cross_entropy or mse, or rule 'fa'"
+            )
+        if self.slots.listeners:
+            name = self.slots.listeners[0].name
+            raise InputError(
+                f"layer '{name}' has a local objective, which pepita does not train; use rule 'fa' or 'dfa'"
             )
         try:
             self.links = read_chain(model, self.slots)
@@ -96,7 +102,8 @@ class Pepita(Rule):
         parts = [part for link in self.links for part in (*link.before, *link.after)]
         if len(found.dropouts) != sum(part.number >= 0 for part in parts):
             raise InputError("a layer draws dropout by itself, which would differ between the passes; use nn.Dropout")
-        link, n = self.links[self.entry], check_parts(self.links, self.example)[self.entry].numel()
+        self.links, shapes = settle(self.links, self.example)
+        link, n = self.links[self.entry], shapes[self.entry].numel()
         self.keep(link.name, (n, found.classes), law=self.options.law, fan_in=n, scale=self.options.scale)
 
     def look(self, x: Tensor) -> Survey:
@@ -135,6 +142,9 @@ class Pepita(Rule):
         self._fits(name, tuple(matrix.shape), tuple(self.feedback()[name].shape))
         if self.options.perturb != "error" and "perturbation" not in noise:
             raise InputError("this pepita modulates by random vectors; pass noise=rule.draw(x, generator)")
+        changed = has_own_forward(self.model) if fresh else None
+        if changed:
+            raise InputError(f"the forward of '{changed}' was replaced on the object, and pepita would not call it")
         hooked = fresh and self._hooked()
         passes = Passes(self.links, self.entry, tensors, noise, self.choices, write, fresh=fresh and not hooked)
         output = passes.standard(x, matrix, hooked=hooked)

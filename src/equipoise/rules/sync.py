@@ -28,7 +28,7 @@ def mean_over_ranks(gradients: Sequence[Tensor | None], params: Sequence[Tensor]
     pieces = [torch.tensor([float(count)])]
     pieces.append(torch.tensor([float(g is not None) for g in gradients]))
     pieces += [
-        torch.zeros(p.numel()) if g is None or count == 0 else g.reshape(-1) * count
+        torch.zeros(p.numel()) if g is None or count == 0 else g.reshape(-1).to(wide) * count
         for g, p in zip(gradients, params, strict=True)
     ]
     flat = torch.cat([piece.to(params[0].device, wide) for piece in pieces])
@@ -40,13 +40,15 @@ def mean_over_ranks(gradients: Sequence[Tensor | None], params: Sequence[Tensor]
     ]
 
 
+@torch.no_grad()
 def accumulate(params: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
     """Add ``gradients`` into ``.grad``, and call the parameters' hooks, as ``loss.backward()`` does."""
     for parameter, gradient in zip(params, gradients, strict=True):
         if gradient is not None:
             for hook in (parameter._backward_hooks or {}).values():
                 changed = hook(gradient)
-                gradient = gradient if changed is None else changed
+                # A hook may keep what it is given, or what it returns; .grad is changed in place later.
+                gradient = (gradient if changed is None else changed).clone()
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
             for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
                 hook(parameter)

@@ -9,7 +9,7 @@ from typing import Any
 from equipoise.papers.pepita import table1
 from equipoise.papers.pepita.figures import EXHIBITS
 from equipoise.papers.pepita.table1 import Grid, Scale, column_of
-from equipoise.papers.pepita.variants import Controls, Depth, Dynamics, FrozenConv, Linear, Weights, Whitening
+from equipoise.papers.pepita.variants import Controls, Depth, Dynamics, FrozenConv, Linear, Target, Weights, Whitening
 from equipoise.train import Experiment, experiments
 
 __all__ = ["EXPERIMENTS"]
@@ -128,6 +128,18 @@ EXPERIMENTS = (
         rows=_shows("pepita/whitening", ("fc-mnist", "fc-digits"), _ONE),
     ),
     Experiment(
+        name="pepita/drtp",
+        version=1,
+        title="DRTP with its authors' dropout on the input",
+        source=f"{_PAPER}, Table 1, whose DRTP runs on its authors' code, where dropout also meets the input",
+        presets={
+            "smoke": Target("fc-digits", _LOOK),
+            "quick": Target(scale=_SHORT),
+            "paper": Target(),
+        },
+        rows=_shows("pepita/drtp", ("fc-mnist", "fc-digits"), ("drtp",)),
+    ),
+    Experiment(
         name="pepita/linear",
         version=1,
         title="The trace tr(F W A) in a linear network",
@@ -165,4 +177,4 @@ EXPERIMENTS = (
 )
 
 for _experiment in EXPERIMENTS:
-    experiments.register(_experiment.name)(dataclasses.replace(_experiment, exhibits=EXHIBITS[_experiment.name]))
+    experiments.register(_experiment.name)(dataclasses.replace(_experiment, exhibits=EXHIBITS.get(_experiment.name)))

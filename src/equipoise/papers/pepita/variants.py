@@ -8,7 +8,7 @@ from equipoise.errors import InputError
 from equipoise.papers.pepita.table1 import COLUMNS, Scale, cell
 from equipoise.train import Run
 
-__all__ = ["Controls", "Depth", "Dynamics", "FrozenConv", "Linear", "Weights", "Whitening"]
+__all__ = ["Controls", "Depth", "Dynamics", "FrozenConv", "Linear", "Target", "Weights", "Whitening"]
 
 # The paper does not state the epsilon of its whitening. The larger ours is, the more of the images is left as it was,
 # and the higher the accuracy: after 20 epochs of MNIST 0.1 is well above the paper's final one, 1e-5 still below it.
@@ -120,6 +120,27 @@ class Whitening:
         plain = cell(self.column, "pepita", seed, self.scale)
         changes = {"experiment": "pepita/whitening", "whiten": self.eps, "lr": plain.lr / self.slower}
         return [plain, cell(self.column, "pepita", seed, self.scale, **changes)]
+
+
+@dataclass(frozen=True)
+class Target:
+    """DRTP with and without dropout on the input, which its authors' code has and PEPITA's settings do not mention.
+
+    Args:
+        column: the cell of Table 1
+        scale: how much is trained
+        rate: of the dropout on the input
+    """
+
+    column: str = "fc-mnist"
+    scale: Scale = field(default_factory=Scale)
+    rate: float = 0.1
+
+    def runs(self, seed: int) -> list[Run]:
+        """The cell itself, and the same network with its input dropped."""
+        plain = cell(self.column, "drtp", seed, self.scale)
+        changes = {"experiment": "pepita/drtp", "model": f"{plain.model},input_dropout={self.rate:g}"}
+        return [plain, cell(self.column, "drtp", seed, self.scale, **changes)]
 
 
 @dataclass(frozen=True)
