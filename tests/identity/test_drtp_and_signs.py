@@ -199,3 +199,27 @@ def test_gradient_hooks_run_and_may_change_the_gradient() -> None:
         rule.backward(x, y, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(done[0], 2 * plain)
         assert len(done) == 1
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", rules.names())
+def test_several_threads_lay_products_out_otherwise_and_compute_the_same(name: str, bias: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(12, 9, bias=bias),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(9, 7, bias=bias),
+        nn.ReLU(),
+        nn.Linear(7, 4, bias=bias),
+    ).double()
+    x, y = torch.randn(6, 12, generator=torch.Generator().manual_seed(1)).double(), torch.arange(6) % 4
+    rule = rules.make(name, model, example=x)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        model.zero_grad()
+        step = rule.backward(x, y, generator=torch.Generator().manual_seed(2))
+        found.append({**grads(model), "loss": step.loss, "output": step.output})
+        assert all(p.grad is None or p.grad.is_contiguous() for p in model.parameters())
+    same(*found)

@@ -41,7 +41,7 @@ MUTANTS = (
         "return (high - low).to(kind)",
         PASSES_TEST,
     ),
-    Mutant("pepita/scale-not-undone", PASSES, "alpha=-1 / scale)", "alpha=-1)", PASSES_TEST),
+    Mutant("pepita/scale-not-undone", PASSES, "weight, -1 / scale)", "weight, -1)", PASSES_TEST),
     Mutant("pepita/positions-not-counted", PASSES, "math.prod(post.shape[2:])", "1", PASSES_TEST),
     Mutant("pepita/kernel-rate-ignored", PASSES, "self.chosen.kernel_rate / (batch", "1 / (batch", OPTIONS),
     Mutant("pepita/released-mask-once", PASSES, "if released and not self.kernels:", "if False:", OPTIONS),
@@ -80,6 +80,10 @@ MUTANTS = (
         "self.options.hidden_scale",
         HAND,
     ),
+    Mutant("pepita/activation-behind-the-sums", PASSES, "or _unitwise(before[0], x)", "", OPTIONS),
+    Mutant("pepita/in-place-parts-overwrite", LINKS, "if (foreign or getattr", "if (getattr", OPTIONS),
+    Mutant("hand/units-first-without-bias", LINKS, "torch.addmm(bias[:, None], weight, x.T)", "weight @ x.T", HAND),
+    Mutant("hand/hooks-keep-what-changes", SYNC, "else changed).clone()", "else changed)", REFUSED),
     Mutant("signs/none", SIGNS, "tensors[n].detach().sign()", "tensors[n].detach().sign().abs()", HAND),
     Mutant(
         "signs/batch-sizes-kept",
@@ -90,5 +94,11 @@ MUTANTS = (
     ),
     Mutant("hand/derivative-lost", DESCENT, "g = _down(part, g, activity, noise)", "pass", HAND),
     Mutant("hand/hooks-unheard", DESCENT, "return not any(", "return True or any(", HAND),
-    Mutant("hand/gradient-hooks-unheard", SYNC, "gradient = gradient if changed is None else changed", "pass", HAND),
+    Mutant(
+        "hand/gradient-hooks-unheard",
+        SYNC,
+        "gradient = (gradient if changed is None else changed).clone()",
+        "pass",
+        HAND,
+    ),
 )

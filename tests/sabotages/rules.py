@@ -123,8 +123,8 @@ MUTANTS = (
     Mutant(
         "rules/softmax-not-a-mean",
         LOSSES,
-        "(output.softmax(-1) - one_hot(y, output)) / output.shape[0]",
-        "(output.softmax(-1) - one_hot(y, output))",
+        "* (counted / counted.sum())",
+        "* counted",
         IDENTITY,
     ),
     Mutant("rules/mse-without-half", LOSSES, "/ (2 * output.shape[0])", "/ output.shape[0]", IDENTITY),
@@ -137,7 +137,7 @@ MUTANTS = (
         "(gauss if rows >= columns else gauss.T).reshape",
         LAWS,
     ),
-    Mutant("rules/ranks-unweighted", SYNC, "g.reshape(-1) * count", "g.reshape(-1)", RANKS),
+    Mutant("rules/ranks-unweighted", SYNC, "g.reshape(-1).to(wide) * count", "g.reshape(-1).to(wide)", RANKS),
     Mutant("rules/ranks-overwrite", SYNC, "parameter.grad.add_(gradient)", "gradient", RANKS),
     Mutant("rules/angle-zero-for-nothing", ANGLES, "return math.nan\n    u, v", "return 0.0\n    u, v", DEGREES),
     Mutant(

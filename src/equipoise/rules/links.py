@@ -19,15 +19,8 @@ from equipoise.rules.slots import Slots
 from equipoise.rules.tape import serve_dropout
 
 __all__ = [
-    "DROPOUT",
-    "Link",
-    "Part",
-    "apply",
-    "apply_all",
-    "bias_gradient",
-    "read_chain",
-    "weight_gradient",
-    "weighted",
+    *("UNITWISE", "Link", "Part", "add_product", "apply", "apply_all", "bias_gradient", "has_own_forward"),
+    *("read_chain", "weight_gradient", "weighted"),
 ]
 
 CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
@@ -165,9 +158,27 @@ def _padded(layer: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     return F.pad(x, sides, mode), (0,) * (x.ndim - 2)  # type: ignore[arg-type]
 
 
+def _units_first(x: Tensor) -> bool:
+    """Whether a product is better had as W x^T: on a CPU with several threads, by a fifth to a third.
+
+    One thread is a tenth faster the other way round. What comes out is laid out unit by unit, and so is what follows.
+    """
+    compiling = torch.compiler.is_compiling()
+    return x.ndim == 2 and x.device.type == "cpu" and not compiling and torch.get_num_threads() > 1
+
+
+def add_product(sums: Tensor, x: Tensor, weight: Tensor, factor: float) -> Tensor:
+    """sums + factor x W^T for rows ``x`` (B, I), in one operation."""
+    if _units_first(x):
+        return torch.addmm(sums.T, weight, x.T, alpha=factor).T
+    return torch.addmm(sums, x, weight.T, alpha=factor)
+
+
 def weighted(link: Link, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The weighted layer's output for its input ``x``, with these tensors."""
     if link.dense:
+        if _units_first(x):
+            return (weight @ x.T if bias is None else torch.addmm(bias[:, None], weight, x.T)).T
         return F.linear(x, weight, bias)
     layer = link.layer
     x, padding = _padded(layer, x)

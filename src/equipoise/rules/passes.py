@@ -15,7 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.errors import InputError
-from equipoise.rules.links import UNITWISE, Link, Part, apply, apply_all, bias_gradient, weight_gradient, weighted
+from equipoise.rules.links import (
+    UNITWISE,
+    Link,
+    Part,
+    add_product,
+    apply,
+    apply_all,
+    bias_gradient,
+    weight_gradient,
+    weighted,
+)
 
 __all__ = ["Passes", "settle"]
 
@@ -192,7 +202,7 @@ class Passes:
         weight = self.tensors[link.weight]
         assert sums is not None
         if link.dense and down.ndim == 2 and sums.dtype == weight.dtype:
-            return torch.addmm(sums, down, weight.T, alpha=-1 / scale)
+            return add_product(sums, down, weight, -1 / scale)
         change = weighted(link, down, weight) / -scale
         return _sum(sums, change)
 
