@@ -5,6 +5,7 @@ A failure here means that a run labelled "paper" trains something else than the 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -139,7 +140,7 @@ def test_cells_of_table1_are_trained_once(name: str, preset: str) -> None:
 def test_an_experiment_shows_its_own_runs_and_no_stranger() -> None:
     planned = {n: {run.hash: run.to_dict() for run in paper(n)} for n in experiments if n.startswith("pepita/")}
     every = {hash_: row for rows in planned.values() for hash_, row in rows.items()}
-    assert len(planned) == 11
+    assert len(planned) == 12
     for name, mine in planned.items():
         assert {hash_ for hash_, row in every.items() if experiments[name].shows(row)} == set(mine), name
 

@@ -19,7 +19,7 @@ from equipoise.sweep import write_csv
 def row(rule: str = "bp", seed: int = 0, value: float = 0.5, **more: object) -> dict[str, object]:
     spec = {"experiment": "train", "data": "digits", "model": "mlp:64-100-10", "rule": rule, "lr": 0.1} | more
     name = abs(hash((tuple(sorted(spec.items())), seed))) % 16**12
-    return spec | {"seed": seed, "hash": f"{name:012x}", "preset": "smoke", "device": "cpu", "test_accuracy": value}
+    return spec | {"seed": seed, "hash": f"{name:012x}", "preset": "paper", "device": "cpu", "test_accuracy": value}
 
 
 FINE = [row(seed=s, value=v) for s, v in enumerate([0.9, 0.92, 0.94])]
@@ -29,7 +29,7 @@ def test_seeds_of_one_setting_make_one_group() -> None:
     (group,) = report.group(FINE, "test_accuracy")
     assert group.values == (0.9, 0.92, 0.94)
     assert group.settings == ""
-    assert group.presets == ("smoke",)
+    assert group.presets == ("paper",)
     assert group.hashes == tuple(str(r["hash"]) for r in FINE)
 
 
@@ -124,11 +124,17 @@ def test_the_readme_says_what_the_files_say(project) -> None:
     assert text.startswith(f"# before\n{readme.BEGIN}\n")
     assert text.endswith(f"{readme.END}\nafter | text\n")
     half = 100 * estimate([0.9, 0.92, 0.94]).half
-    assert f"| train | digits | mlp:64-100-10 | bp | 92.0 ± {half:.1f} |  | 3 | smoke | cpu |" in text
+    assert f"| train | digits | mlp:64-100-10 | bp | 92.0 ± {half:.1f} |  | 3 | paper | cpu |" in text
     assert r"| fa\|dfa | 51.0 ± 2.5 | 61.0 ± 2.5 | 3 |" in text
     assert run(project, "--check") == 0
     assert run(project) == 0
     assert (project / "README.md").read_text(encoding="utf-8") == text
+
+
+def test_short_runs_stay_out_of_the_readme(project) -> None:
+    write_csv([row("dfa") | {"preset": kind} for kind in ("smoke", "quick (changed)")], project / "results" / "z.csv")
+    assert run(project) == 0
+    assert "| dfa |" not in (project / "README.md").read_text(encoding="utf-8")
 
 
 def test_what_a_data_set_wants_said_stands_under_the_table_once() -> None:

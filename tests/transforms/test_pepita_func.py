@@ -81,6 +81,7 @@ def test_a_full_graph_with_masks_equals_eager(options: dict) -> None:
 
 @pytest.mark.slow
 @pytest.mark.compiles
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_inductor_agrees() -> None:
     torch._dynamo.reset()
     model = net().double()
