@@ -1,0 +1,106 @@
+"""Write log-scales into a model's weights: in place, in pieces, all of them or none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from equipoise.balance.problem import Classes, Use
+from equipoise.balance.reduce import PIECE, largest_size, layout
+from equipoise.errors import InputError
+
+__all__ = ["apply_scales"]
+
+SAFE = 300.0  # the log-factor up to which float64 holds both factors of an element by themselves
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """One parameter and its elements' log-scales, up - down, each broadcasting to it; ``still`` stays as it is."""
+
+    name: str
+    weight: Tensor
+    up: Tensor
+    down: Tensor
+    still: Tensor | None
+
+    @property
+    def most(self) -> float:
+        """A bound on the largest log-factor."""
+        return float(self.up.max() - self.down.min())
+
+    @property
+    def moves(self) -> bool:
+        return bool((self.up != 0).any() or (self.down != 0).any())
+
+    def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Views of the weight along its first axis, each with its scaled values in float64."""
+        weight = self.weight.detach()
+        length = weight.shape[0] if weight.dim() else 1
+        step = max(1, PIECE // max(1, weight.numel() // max(1, length)))
+        for start in range(0, length, step):
+            view = weight[start : start + step] if weight.dim() else weight
+            yield view, self._values(view, start, start + step)
+
+    def _values(self, view: Tensor, start: int, end: int) -> Tensor:
+        def part(t: Tensor) -> Tensor:
+            return t[start:end] if t.dim() and t.shape[0] > 1 else t
+
+        up, down = part(self.up), part(self.down)
+        values = view.to(torch.float64, copy=True)
+        if self.still is None and float(self.up.abs().max() + self.down.abs().max()) < SAFE:
+            return values.mul_(up.exp()).mul_(down.neg().exp())
+        factor = torch.exp(up - down)
+        return values.mul_(factor if self.still is None else torch.where(part(self.still), 1.0, factor))
+
+
+def apply_scales(
+    weights: Mapping[str, Tensor], uses: Sequence[Use], classes: Classes, u: Tensor, still: Tensor | None = None
+) -> None:
+    """Replace each element w_e by w_e exp(u[into_e] - u[out_of_e]), u (C,) the log-scales of the classes.
+
+    An edge at a class of the mask ``still`` (C,) stays as it is: such units are skipped, and decide nothing.
+    Elements that round to 0 in a low precision do so as in any product.
+
+    Raises: InputError, before anything is written, where a scaled weight does not fit its dtype.
+    """
+    seen: set[str] = set()
+    scaled = []
+    for use in uses:
+        if use.name in seen:
+            continue
+        seen.add(use.name)
+        weight = weights[use.name]
+        where = layout(use, classes, weight.shape)
+        frozen = None
+        if still is not None and bool((still[where.into].any()) | still[where.out_of].any()):
+            frozen = still[where.into] | still[where.out_of]
+        one = _Scaled(use.name, weight, u[where.into], u[where.out_of], frozen)
+        if one.moves:
+            scaled.append(one)
+    for one in scaled:
+        _check_fits(one)
+    with torch.no_grad():
+        for one in scaled:
+            for view, values in one.pieces():
+                view.copy_(values)
+
+
+def _check_fits(one: _Scaled) -> None:
+    """Refuse a weight that would leave its dtype: by a bound first, then element by element."""
+    most = torch.finfo(one.weight.dtype).max
+    if not math.isfinite(one.most):
+        raise InputError(f"the scales of '{one.name}' are not finite; nothing was changed")
+    largest = largest_size(one.weight, one.name)
+    if largest == 0 or math.log(largest) + one.most < math.log(most):
+        return
+    for view, values in one.pieces():
+        if not bool(torch.isfinite(values.to(view.dtype)).all()):
+            raise InputError(
+                f"scaled weights of '{one.name}' reach {float(values.abs().max()):.3g}, beyond {one.weight.dtype} "
+                f"(at most {most:.3g}); balance the model in float32 or float64. Nothing was changed"
+            )

@@ -1,0 +1,284 @@
+"""The convex problem: the cost of a network as a function of the free log-scales of its units.
+
+Scale classes have log-scales u, with u_0 = 0 for all that is visible, and u = E z for the free log-scales z (a plain
+network has one class per unit, and E = identity). An edge e from class j to class i, of power p, costs
+
+    m_e(u) = m_e exp(p (u_i - u_j)),     F(z) = sum_e m_e(E z).
+
+    IN_k = sum over edges into k of (p / q) m_e, OUT_k likewise (q the largest power: for one power they are costs)
+    gradient  = q E^T (IN - OUT)
+    Hessian   = E^T L E,  L_kk = sum over edges at k of p^2 m_e,  L_kl = - sum over edges between k and l of p^2 m_e,
+
+a graph Laplacian with the visible class as ground. Everything is float64. A *weight pass* is one use of every reduced
+block, M v and M^T v together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from equipoise.balance.ledger import Rows as Rows
+from equipoise.balance.ledger import Use as Use
+
+__all__ = ["Classes", "Edges", "Marginals", "Problem", "Rows", "Use"]
+
+LARGEST_EXPONENT = 600.0  # exp(+-600) and a product of it with a weight's cost stay inside float64
+
+
+def span(ids: Tensor) -> slice | Tensor:
+    """Sorted distinct ``ids`` as a slice where they are consecutive: views in place of copies."""
+    first, last = int(ids[0]), int(ids[-1])
+    return slice(first, last + 1) if last - first + 1 == len(ids) else ids
+
+
+class Edges:
+    """The costs m_e >= 0 of one power between hidden classes: a matrix (D, S), or a list (E,) of single edges.
+
+    ``into`` (D,) and ``out_of`` (S,) are sorted distinct classes; ``rows`` and ``cols`` (E,) of a list point into them.
+    """
+
+    def __init__(
+        self,
+        power: float,
+        value: Tensor,
+        into: Tensor,
+        out_of: Tensor,
+        rows: Tensor | None = None,
+        cols: Tensor | None = None,
+    ) -> None:
+        self.power, self.value, self.into, self.out_of, self.rows, self.cols = power, value, into, out_of, rows, cols
+        self.at_into, self.at_out_of = span(into), span(out_of)
+
+    def push(self, signal: Tensor) -> Tensor:
+        """M s: (S,) to (D,)."""
+        if self.rows is None:
+            return self.value @ signal
+        return signal.new_zeros(len(self.into)).index_add_(0, self.rows, self.value * signal[self.cols])
+
+    def pull(self, signal: Tensor) -> Tensor:
+        """M^T r: (D,) to (S,)."""
+        if self.rows is None:
+            return signal @ self.value
+        return signal.new_zeros(len(self.out_of)).index_add_(0, self.cols, self.value * signal[self.rows])
+
+    def flat(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Every edge that is not zero: class that it enters, class that it leaves, m_e; each (E,)."""
+        if self.rows is None:
+            rows, cols = self.value.nonzero(as_tuple=True)
+            return self.into[rows], self.out_of[cols], self.value[rows, cols]
+        live = self.value > 0
+        assert self.cols is not None
+        return self.into[self.rows[live]], self.out_of[self.cols[live]], self.value[live]
+
+    def remove(self, gone: Tensor) -> float:
+        """Set every edge at a class of the mask ``gone`` (C,) to zero; what they cost."""
+        before = float(self.value.sum())
+        if self.rows is None:
+            self.value[gone[self.into]] = 0
+            self.value[:, gone[self.out_of]] = 0
+        else:
+            assert self.cols is not None
+            self.value[gone[self.into[self.rows]] | gone[self.out_of[self.cols]]] = 0
+        return before - float(self.value.sum())
+
+
+@dataclass(frozen=True)
+class Classes:
+    """How classes follow from free log-scales, u = (0, z, G z), and which class each node is of.
+
+    of_node: (nodes,) class of every node. row, col, coefficient: the entries of G (general classes, free).
+    """
+
+    free: int
+    general: int
+    of_node: Tensor
+    row: Tensor
+    col: Tensor
+    coefficient: Tensor
+
+    @property
+    def count(self) -> int:
+        return 1 + self.free + self.general
+
+    @property
+    def plain(self) -> bool:
+        """Whether every class is a free log-scale or the visible one."""
+        return self.general == 0
+
+    def spread(self, z: Tensor, *, size: bool = False) -> Tensor:
+        """E z: (free,) to (C,); with ``size`` by the absolute entries of E."""
+        u = z.new_zeros(self.count)
+        u[1 : 1 + self.free] = z
+        if self.general:
+            coefficient = self.coefficient.abs() if size else self.coefficient
+            u[1 + self.free :].index_add_(0, self.row, coefficient * z[self.col])
+        return u
+
+    def gather(self, g: Tensor, *, power: int = 1) -> Tensor:
+        """E^T g: (C,) to (free,); with ``power`` 2 by the squared entries of E."""
+        if not self.general:
+            return g[1:]
+        out = g[1 : 1 + self.free].clone()
+        return out.index_add_(0, self.col, self.coefficient.pow(power) * g[1 + self.free :][self.row])
+
+    def split(self, inward: Tensor, outward: Tensor) -> tuple[Tensor, Tensor]:
+        """IN and OUT of each free log-scale: a class with a negative coefficient counts the other way round."""
+        if not self.general:
+            return inward[1:], outward[1:]
+        middle = slice(1, 1 + self.free)
+        positive, negative = self.coefficient.clamp(min=0), self.coefficient.clamp(max=0).neg()
+        general_in, general_out = inward[1 + self.free :][self.row], outward[1 + self.free :][self.row]
+        into = inward[middle].clone().index_add_(0, self.col, positive * general_in + negative * general_out)
+        out = outward[middle].clone().index_add_(0, self.col, positive * general_out + negative * general_in)
+        return into, out
+
+
+@dataclass
+class Marginals:
+    """Everything that one weight pass tells at one point: the cost, IN, OUT, gradient and curvature.
+
+    cost: F less the constant, in the problem's unit. inward, outward: IN and OUT of each free log-scale (free,).
+    relative: |IN - OUT| / (IN + OUT), 0 where both are 0. gradient, diagonal: (free,); bend: the Laplacian's diagonal
+    (C,). grow, shrink: exp(+-p u) by power. parts: what enters and leaves each class by block. finite: False where
+    float64 does not hold the point.
+    """
+
+    cost: float
+    gradient: Tensor
+    inward: Tensor
+    outward: Tensor
+    diagonal: Tensor
+    bend: Tensor
+    grow: dict[float, Tensor] = field(repr=False, default_factory=dict)
+    shrink: dict[float, Tensor] = field(repr=False, default_factory=dict)
+    parts: list[tuple[Tensor, Tensor]] = field(repr=False, default_factory=list)
+    finite: bool = True
+
+    @property
+    def relative(self) -> Tensor:
+        total = self.inward + self.outward
+        return torch.where(total > 0, (self.inward - self.outward).abs() / total, 0.0)
+
+    @property
+    def deficit(self) -> float:
+        """The largest relative deficit of a unit, in [0, 1]."""
+        return float(self.relative.max()) if len(self.inward) else 0.0
+
+
+class Problem:
+    """The reduced problem. ``inflow``, ``outflow``: for each power, (C,) costs of edges from and to the visible class.
+
+    Costs are in units of ``unit``; ``constant`` is the cost (same unit) of the edges that no log-scale changes.
+    """
+
+    def __init__(
+        self,
+        classes: Classes,
+        edges: Sequence[Edges],
+        inflow: dict[float, Tensor],
+        outflow: dict[float, Tensor],
+        *,
+        constant: float = 0.0,
+        unit: float = 1.0,
+    ) -> None:
+        self.classes, self.edges, self.inflow, self.outflow = classes, list(edges), inflow, outflow
+        self.constant, self.unit = constant, unit
+        self.powers = sorted(inflow)
+        self.largest = max(self.powers, default=1.0)
+        self.size = sum(e.value.numel() for e in self.edges)
+        self.skipped = torch.zeros(classes.free, dtype=torch.bool, device=classes.of_node.device)
+        self.weight_passes = 0.0
+
+    def zero(self) -> Tensor:
+        """The point where nothing is scaled, (free,)."""
+        return torch.zeros(self.classes.free, dtype=torch.float64, device=self.classes.of_node.device)
+
+    def spend(self, elements: float) -> None:
+        """Count a use of so many elements of the blocks in one direction."""
+        self.weight_passes += elements / (2 * self.size) if self.size else 0.0
+
+    def total(self, marginals: Marginals) -> float:
+        """The network's cost, in the user's unit."""
+        return self.unit * (marginals.cost + self.constant)
+
+    def remove(self, gone: Tensor) -> None:
+        """Take the classes of the mask ``gone`` (C,), and all edges at them, out: their cost no longer changes."""
+        for edges in self.edges:
+            self.constant += edges.remove(gone)
+        for flow in (*self.inflow.values(), *self.outflow.values()):
+            self.constant += float(flow[gone].sum())
+            flow[gone] = 0.0
+        self.skipped |= gone[1 : 1 + self.classes.free]
+
+    def marginals(self, z: Tensor) -> Marginals:
+        """Cost, IN and OUT at ``z`` (free,), in one weight pass."""
+        u = self.classes.spread(z)
+        reach = float(u.abs().max()) * self.largest if len(u) else 0.0
+        if not reach <= LARGEST_EXPONENT:
+            empty = self.zero()
+            return Marginals(math.inf, empty, empty, empty, empty, u, finite=False)
+        inward, outward, bend = torch.zeros_like(u), torch.zeros_like(u), torch.zeros_like(u)
+        cost = 0.0
+        grow = {p: torch.exp(p * u) for p in self.powers}
+        shrink = {p: 1.0 / grow[p] for p in self.powers}
+        for p in self.powers:
+            entering, leaving = self.inflow[p] * grow[p], self.outflow[p] * shrink[p]
+            share = p / self.largest
+            inward += share * entering
+            outward += share * leaving
+            bend += p * p * (entering + leaving)
+            cost += float(entering.sum() + leaving.sum())
+        parts = []
+        for e in self.edges:
+            p, share = e.power, e.power / self.largest
+            entering = grow[p][e.at_into] * e.push(shrink[p][e.at_out_of])
+            leaving = shrink[p][e.at_out_of] * e.pull(grow[p][e.at_into])
+            inward[e.at_into] += share * entering
+            outward[e.at_out_of] += share * leaving
+            bend[e.at_into] += p * p * entering
+            bend[e.at_out_of] += p * p * leaving
+            cost += float(entering.sum())
+            parts.append((entering, leaving))
+        self.spend(2 * self.size)
+        split_in, split_out = self.classes.split(inward, outward)
+        return Marginals(
+            cost=cost,
+            gradient=self.classes.gather(self.largest * (inward - outward)),
+            inward=split_in,
+            outward=split_out,
+            diagonal=self.classes.gather(bend, power=2),
+            bend=bend,
+            grow=grow,
+            shrink=shrink,
+            parts=parts,
+            finite=math.isfinite(cost),
+        )
+
+    def hessian_product(self, at: Marginals, x: Tensor) -> Tensor:
+        """H x at the point of ``at``: (free,) to (free,), in one weight pass."""
+        u = self.classes.spread(x)
+        y = at.bend * u
+        for e in self.edges:
+            p = e.power
+            grow, shrink = at.grow[p][e.at_into], at.shrink[p][e.at_out_of]
+            y[e.at_into] -= p * p * grow * e.push(shrink * u[e.at_out_of])
+            y[e.at_out_of] -= p * p * shrink * e.pull(grow * u[e.at_into])
+        self.spend(2 * self.size)
+        return self.classes.gather(y)
+
+    def hessian(self, at: Marginals) -> Tensor:
+        """The whole Hessian (free, free), for small problems, in one weight pass."""
+        matrix = torch.diag(at.bend)
+        for e in self.edges:
+            into, out_of, value = e.flat()
+            bend = e.power**2 * value * at.grow[e.power][into] * at.shrink[e.power][out_of]
+            matrix.index_put_((into, out_of), -bend, accumulate=True)
+            matrix.index_put_((out_of, into), -bend, accumulate=True)
+        self.spend(2 * self.size)
+        half = torch.stack([self.classes.gather(row) for row in matrix])
+        return torch.stack([self.classes.gather(row) for row in half.T]).reshape(self.classes.free, -1)

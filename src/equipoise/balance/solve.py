@@ -1,0 +1,254 @@
+"""``balance_`` and ``deficit``: from a model to its balanced weights, all or nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from equipoise.balance.apply import apply_scales
+from equipoise.balance.costs import CostRule, Lp, terms_by_name
+from equipoise.balance.existence import remove_unsolvable
+from equipoise.balance.methods import Options, methods
+from equipoise.balance.newton import Progress
+from equipoise.balance.problem import Marginals, Problem
+from equipoise.balance.reduce import reduce
+from equipoise.balance.report import BalanceReport, Deficit, Layer, Skipped
+from equipoise.errors import InputError
+
+if TYPE_CHECKING:
+    from equipoise.balance.graph import ScalingGraph
+
+__all__ = ["balance_", "deficit"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A graph, its weights by name and its reduced problem, units without a minimiser taken out (why, by index)."""
+
+    graph: ScalingGraph
+    weights: dict[str, Tensor]
+    problem: Problem
+    why: dict[int, str]
+
+    def by_layer(self, values: Tensor) -> dict[str, Tensor]:
+        """Values of the classes (C,) as each layer's units see them."""
+        of_node = self.problem.classes.of_node
+        return {units.name: values[of_node[units.nodes.to(of_node.device)]] for units in self.graph.units}
+
+    def skipped(self) -> tuple[Skipped, ...]:
+        """The units that were taken out, layer by layer and reason by reason."""
+        found: list[Skipped] = []
+        numbers = torch.arange(self.problem.classes.count, device=self.problem.classes.of_node.device)
+        for name, classes in self.by_layer(numbers).items():
+            reasons: dict[str, list[int]] = {}
+            for unit, k in enumerate(classes.flatten().tolist()):
+                if k - 1 in self.why:
+                    reasons.setdefault(self.why[k - 1], []).append(unit)
+            found += [Skipped(name, tuple(units), why) for why, units in reasons.items()]
+        return tuple(found)
+
+
+def balance_(
+    model: nn.Module | ScalingGraph,
+    cost: CostRule | None = None,
+    *,
+    p: float | None = None,
+    method: str = "newton",
+    tol: float = 1e-10,
+    criterion: str = "minimum",
+    groups: Sequence[Any] | None = None,
+    include_bias_cost: bool = True,
+    weights: Mapping[str, float] | None = None,
+    example: Any = None,
+    frozen: Sequence[str] = (),
+    graph: ScalingGraph | None = None,
+    max_iterations: int | None = None,
+    strength: float = 1.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> BalanceReport:
+    """Rescale the units of ``model`` in place so that its function stays and its cost is the least possible.
+
+    Every weight w_e from unit j to unit i becomes w_e exp(v_i - v_j), where v minimises F(v) = sum_e g(w_e exp(v_i -
+    v_j)); there the cost that enters each unit equals the cost that leaves it (Theorem 5.1). ``cost`` is g: ``Lp(2)``
+    by default (``p=`` for short), a ``Mixture``, or a dict of these by parameter name or glob; ``weights`` multiplies it
+    by parameter. Biases are always scaled; ``include_bias_cost`` says whether they cost anything.
+
+    method: newton, cyclic, parallel, stochastic (order by ``seed``), or tied (one scale for a whole layer). tol: on the
+    largest relative deficit |IN - OUT| / (IN + OUT). criterion: ``minimum``, or ``equal_cost``, Theorem D.2's balance
+    of sum_IN g = sum_OUT g, which is not the minimiser except for one Lp. groups: sets of units that share one scale
+    (coordinated balancing): layer names, or pairs (layer name, indices). strength: the share 0 < theta <= 1 of the best
+    log-scale that cyclic, parallel and stochastic steps take. progress: called with (iteration, cost, deficit).
+    example, frozen: as in ``graph``; ``graph`` (or a ``ScalingGraph`` as model) saves the trace.
+
+    Units without a best scale (no path of non-zero weights through them) are skipped and reported. The weights are
+    solved for in float64 and written in their own dtype, all or none.
+
+    Raises: InputError, the model untouched, where nothing can be scaled, a weight is not finite, the tolerance cannot
+    be met, a scaled weight does not fit its dtype, or a name or number is not one that exists.
+    """
+    rule = _rule(cost, p)
+    solver = methods[method]
+    if not (isinstance(tol, int | float) and 0 < tol < 1):
+        raise InputError(f"tol must lie between 0 and 1, got {tol!r}")
+    options = Options(tol=tol, max_iterations=max_iterations, strength=strength, seed=seed, progress=progress)
+    ready = prepare(
+        model,
+        rule,
+        graph=graph,
+        example=example,
+        frozen=frozen,
+        include_bias_cost=include_bias_cost,
+        weights=weights,
+        criterion=criterion,
+        groups=groups,
+        tied=method == "tied",
+    )
+    problem = ready.problem
+    if not problem.classes.free or bool(problem.skipped.all()):
+        reasons = "; ".join(str(entry) for entry in ready.skipped()[:3])
+        raise InputError(
+            f"no unit of the model can be scaled{': ' + reasons if reasons else ''}; see balance.graph(model)"
+        )
+    start = problem.zero()
+    before = problem.marginals(start)
+    if not before.finite:
+        raise InputError("the model's cost is beyond float64; take a smaller p")
+    found = solver(problem, start, before, options)
+    if not found.at.deficit <= tol:
+        raise InputError(
+            f"the tolerance {tol:g} was not met: {method} stopped at a deficit of {found.at.deficit:.3g} after "
+            f"{found.iterations} iterations; the model is unchanged. Take a larger tol or more max_iterations"
+        )
+    u = problem.classes.spread(found.z)
+    still = problem.classes.spread(problem.skipped.to(torch.float64), size=True) > 0
+    apply_scales(ready.weights, ready.graph.uses, problem.classes, u, still)
+    return BalanceReport(
+        method=method,
+        cost=str(rule) if not isinstance(rule, Mapping) else "cost",
+        cost_before=problem.total(before),
+        cost_after=problem.total(found.at),
+        deficit_before=before.deficit,
+        deficit=found.at.deficit,
+        iterations=found.iterations,
+        weight_passes=problem.weight_passes,
+        log_scales={name: v.cpu() for name, v in ready.by_layer(u).items()},
+        layers=_layers(ready, before, found.at, u),
+        skipped=ready.skipped(),
+    )
+
+
+def deficit(
+    model: nn.Module | ScalingGraph,
+    cost: CostRule | None = None,
+    *,
+    p: float | None = None,
+    criterion: str = "minimum",
+    groups: Sequence[Any] | None = None,
+    include_bias_cost: bool = True,
+    weights: Mapping[str, float] | None = None,
+    example: Any = None,
+    frozen: Sequence[str] = (),
+    graph: ScalingGraph | None = None,
+) -> Deficit:
+    """How far ``model`` is from balance: D = sum over units of (IN - OUT)^2, and max |IN - OUT| / (IN + OUT).
+
+    Units without a best scale count nowhere. Arguments and errors as in ``balance_``.
+    """
+    ready = prepare(
+        model,
+        _rule(cost, p),
+        graph=graph,
+        example=example,
+        frozen=frozen,
+        include_bias_cost=include_bias_cost,
+        weights=weights,
+        criterion=criterion,
+        groups=groups,
+    )
+    problem = ready.problem
+    at = problem.marginals(problem.zero())
+    if not at.finite:
+        raise InputError("the model's cost is beyond float64; take a smaller p")
+    difference = at.inward - at.outward
+    values = at.inward.new_zeros(problem.classes.count)
+    values[1 : 1 + problem.classes.free] = at.relative * difference.sign()
+    return Deficit(
+        total=float((difference * problem.unit).square().sum()),
+        max_relative=at.deficit,
+        cost=problem.total(at),
+        per_class={name: v.cpu() for name, v in ready.by_layer(values).items()},
+        skipped=ready.skipped(),
+    )
+
+
+def prepare(
+    model: nn.Module | ScalingGraph,
+    rule: CostRule,
+    *,
+    graph: ScalingGraph | None,
+    example: Any,
+    frozen: Sequence[str],
+    include_bias_cost: bool,
+    weights: Mapping[str, float] | None,
+    criterion: str,
+    groups: Sequence[Any] | None,
+    tied: bool = False,
+) -> Prepared:
+    """Trace the model, reduce its weights, and take out what has no minimiser."""
+    traced = graph if graph is not None else _graph(model, example, frozen)
+    found = dict(traced.model.named_parameters())
+    for use in traced.uses:
+        if use.name not in found:
+            raise InputError(f"the graph names a parameter '{use.name}' that the model does not have; trace it again")
+    names = list(dict.fromkeys(use.name for use in traced.uses))
+    costing = [n for n in names if n not in traced.excluded]
+    if not include_bias_cost:
+        biases = {use.name for use in traced.uses if use.bias}
+        costing = [n for n in costing if n not in biases]
+    terms = terms_by_name(rule, costing, weights=weights, criterion=criterion, known=list(found))
+    rows = traced.rows
+    if groups or tied:
+        from equipoise.balance.tied import coordinate
+
+        rows = coordinate(traced, groups or (), tied=tied)
+    problem = reduce({n: found[n] for n in names}, traced.uses, rows, terms)
+    return Prepared(traced, {n: found[n] for n in names}, problem, remove_unsolvable(problem))
+
+
+def _rule(cost: CostRule | None, p: float | None) -> CostRule:
+    if p is not None and cost is not None:
+        raise InputError("give a cost or p, not both")
+    return Lp(2.0 if p is None else p) if cost is None else cost
+
+
+def _graph(model: nn.Module | ScalingGraph, example: Any, frozen: Sequence[str]) -> ScalingGraph:
+    if not isinstance(model, nn.Module):
+        return model
+    from equipoise.balance.graph import graph as trace
+
+    return trace(model, example, frozen=frozen)
+
+
+def _layers(ready: Prepared, before: Marginals, after: Marginals, u: Tensor) -> tuple[Layer, ...]:
+    """One row of the report's table for each layer with units that were scaled."""
+    problem = ready.problem
+    free = problem.classes.free
+    rows = []
+    for name, classes in ready.by_layer(torch.arange(problem.classes.count, device=u.device)).items():
+        ids = torch.unique(classes)
+        ids = ids[(ids > 0) & (ids <= free)]
+        ids = ids[~problem.skipped[ids - 1]] if len(ids) else ids
+        if not len(ids):
+            continue
+        at = ids - 1
+        sums = [problem.unit * float(v[at].sum()) for m in (before, after) for v in (m.inward, m.outward)]
+        worst = [float(m.relative[at].max()) for m in (before, after)]
+        scales = [math.exp(float(v)) for v in (u[ids].min(), u[ids].max())]
+        rows.append(Layer(name, len(ids), *sums, *worst, *scales))
+    return tuple(rows)
