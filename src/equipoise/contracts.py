@@ -7,12 +7,12 @@ A part joins by having the attributes below; it inherits from nothing. Constrain
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["Constrained", "Constraint", "Invertible", "LocalObjective", "RateScaled", "Scalable", "Site"]
+__all__ = ["Constrained", "Constraint", "Invertible", "LocalObjective", "RateScaled", "Scalable", "ScaleLedger", "Site"]
 
 
 @runtime_checkable
@@ -75,10 +75,46 @@ class Invertible(Protocol):
         ...
 
 
+class ScaleLedger(Protocol):
+    """Where a layer writes how its units can be rescaled; node 0 is visible, its log-scale v is always 0."""
+
+    def units(self, name: str, shape: int | Sequence[int], weights: Sequence[str] = ...) -> Tensor:
+        """New nodes for a layer's units, int64 ids in a tensor of ``shape``."""
+        ...
+
+    def visible(self, shape: int | Sequence[int] = ...) -> Tensor:
+        """Node 0 in a tensor of ``shape``."""
+        ...
+
+    def use(self, parameter: str | Tensor, into: Tensor, out_of: Tensor, bias: bool = ...) -> None:
+        """Element e of ``parameter`` becomes w_e exp(v[into_e] - v[out_of_e]); the ids broadcast to its shape."""
+        ...
+
+    def tie(self, a: Tensor, b: Tensor, why: str = ...) -> None:
+        """v_a = v_b: the two signals are added, or compared."""
+        ...
+
+    def tie_along(self, ids: Tensor, axes: int | Sequence[int], why: str = ...) -> Tensor:
+        """v equal along ``axes``, which the result keeps at length 1."""
+        ...
+
+    def fix(self, ids: Tensor, why: str = ...) -> None:
+        """v = 0: the signal is read as it is."""
+        ...
+
+    def combine(self, terms: Sequence[tuple[float, Tensor]]) -> Tensor:
+        """Nodes with v = sum of coefficient times v: products of signals, and powers."""
+        ...
+
+
 @runtime_checkable
 class Scalable(Protocol):
-    """A layer that synaptic balance can rescale without changing the network's function."""
+    """A layer that says itself how synaptic balance may rescale it, where its forward pass would not show it.
 
-    def scale_exponents(self) -> Mapping[str, tuple[int, int]]:
-        """For each local parameter name, the powers of the output units' and input units' scales."""
+    ``y_c -> exp(v_c) y_c`` for its outputs when its inputs are scaled alike: the layer opens nodes for its units,
+    enters each parameter's exponents, and returns the nodes of its output.
+    """
+
+    def scale_classes(self, ledger: ScaleLedger, *gains: Tensor) -> Tensor | Sequence[Tensor]:
+        """The nodes of each output, for the nodes of each input (int64 ids in the tensors' shapes, batch included)."""
         ...

@@ -1,7 +1,12 @@
 """Synaptic balance: rescale the units of a homogeneous network so that its norm is the smallest for its function."""
 
+from equipoise.balance.builder import Boundary as Boundary
+from equipoise.balance.builder import Builder as Builder
 from equipoise.balance.costs import Lp as Lp
 from equipoise.balance.costs import Mixture as Mixture
+from equipoise.balance.graph import ScalingGraph as ScalingGraph
+from equipoise.balance.graph import Units as Units
+from equipoise.balance.graph import graph as graph
 from equipoise.balance.report import BalanceReport as BalanceReport
 from equipoise.balance.report import Deficit as Deficit
 from equipoise.balance.solve import balance_ as balance_

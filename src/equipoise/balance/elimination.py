@@ -28,21 +28,19 @@ def components(nodes: int, pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
             parent = parent[parent]
 
 
-def eliminate(
-    sums: Iterable[tuple[Tensor, tuple[float, ...]]], zero: Tensor, defined: Tensor
-) -> dict[int, dict[int, float]]:
-    """Solve sum_k c_k v[rows[:, k]] = 0 for some nodes in terms of the others.
+def eliminate(sums: Iterable[tuple[Tensor, tuple[float, ...]]], defined: Tensor) -> dict[int, dict[int, float]]:
+    """Solve sum_k c_k v[rows[:, k]] = 0 for some nodes in terms of the others; v[0] = 0.
 
-    ``zero`` (nodes,) marks nodes that are 0, ``defined`` those that are eliminated first: sums of others. Returns, for
-    each eliminated node, its row over nodes that are not.
+    ``defined`` (nodes,) marks what is eliminated first: sums of others. Returns, for each eliminated node, its row over
+    nodes that are not.
     """
     pivots: dict[int, dict[int, float]] = {}
-    is_zero, prefer = zero.tolist(), defined.tolist()
+    prefer = defined.tolist()
     for rows, coefficients in sums:
         for nodes in rows.tolist():
             row: dict[int, float] = {}
             for node, c in zip(nodes, coefficients, strict=True):
-                if not is_zero[node]:
+                if node:
                     row[node] = row.get(node, 0.0) + c
             row = _reduced(row, pivots)
             if row:

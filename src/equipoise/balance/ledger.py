@@ -197,31 +197,31 @@ class Ledger:
                 first.setdefault(node, why)
         return {node: first[r] for node, r in enumerate(root.tolist()) if r in first}
 
+    def classes(self) -> Tensor:
+        """For each node the first node that ties make it equal to, 0 where that is fixed (sums left aside)."""
+        root = components(self.nodes, self._ties)
+        zero = torch.zeros(self.nodes, dtype=torch.bool)
+        for ids, _ in self._fixed:
+            zero[root[ids]] = True
+        return root.masked_fill(zero[root], 0)
+
     def solve(self, needed: Tensor | None = None) -> Rows:
         """Every node over free variables.
 
         ``needed``: the nodes that some parameter's exponent holds; a variable that none of them depends on is 0.
         """
-        root = components(self.nodes, self._ties)
-        zero = torch.zeros(self.nodes, dtype=torch.bool)
-        zero[0] = True
-        for ids, _ in self._fixed:
-            zero[root[ids]] = True
+        root = self.classes()
         defined = torch.zeros(self.nodes, dtype=torch.bool)
         for ids in self._defined:
             defined[root[ids]] = True
-        pivots = eliminate([(root[rows], c) for rows, c in self._sums], zero, defined)
+        pivots = eliminate([(root[rows], c) for rows, c in self._sums], defined)
         wanted = torch.arange(self.nodes) if needed is None else torch.unique(needed)
-        return _rows(root, zero, pivots, root[wanted].unique().tolist())
+        return _rows(root, pivots, root[wanted].unique().tolist())
 
 
-def _rows(root: Tensor, zero: Tensor, pivots: dict[int, dict[int, float]], wanted: list[int]) -> Rows:
+def _rows(root: Tensor, pivots: dict[int, dict[int, float]], wanted: list[int]) -> Rows:
     """Number the variables that the wanted classes depend on, and write each class over them."""
-    flags = zero.tolist()
-    variables: set[int] = set()
-    for node in wanted:
-        if not flags[node]:
-            variables.update(pivots.get(node, (node,)))
+    variables = {variable for node in wanted if node for variable in pivots.get(node, (node,))}
     index = {node: k for k, node in enumerate(sorted(variables))}
     label = torch.zeros(len(root), dtype=torch.int64)
     label[torch.tensor(list(index), dtype=torch.int64)] = torch.arange(1, len(index) + 1)

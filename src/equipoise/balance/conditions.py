@@ -1,0 +1,74 @@
+"""Conditions that the elements of a weight put on nodes: a frozen weight, a weight that is used twice."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from equipoise.balance.ledger import Ledger, Use, compact
+
+__all__ = ["masked_tie", "nonzero", "same_exponent"]
+
+
+def nonzero(parameter: Tensor) -> Tensor | None:
+    """Which elements are not 0 (bool, on the CPU); None where all are, or where there are no values to see."""
+    if parameter.is_meta or int(torch.count_nonzero(parameter.detach())) == parameter.numel():
+        return None
+    return (parameter.detach() != 0).cpu()
+
+
+def _axes(ids: Tensor) -> set[int]:
+    return {axis for axis, size in enumerate(ids.shape) if size > 1}
+
+
+def _padded(ids: Tensor, ndim: int) -> Tensor:
+    small = compact(ids)
+    return small.reshape((1,) * (ndim - small.ndim) + tuple(small.shape))
+
+
+def masked_tie(ledger: Ledger, a: Tensor, b: Tensor, mask: Tensor | None, why: str) -> None:
+    """v_a = v_b, elementwise under broadcasting, where ``mask`` (None: everywhere) holds."""
+    if mask is None:
+        ledger.tie(a, b, why)
+        return
+    a, b = _padded(a, mask.ndim), _padded(b, mask.ndim)
+    for axis in set(range(mask.ndim)) - _axes(a) - _axes(b):
+        mask = mask.any(axis, keepdim=True)
+    shape = torch.broadcast_shapes(a.shape, b.shape, mask.shape)
+    here = mask.expand(shape)
+    ledger.tie(a.expand(shape)[here], b.expand(shape)[here], why)
+
+
+def same_exponent(ledger: Ledger, one: Use, other: Use, mask: Tensor | None) -> None:
+    """Two uses of one weight: v[into] - v[out_of] is equal at every element that is not 0.
+
+    The four nodes vary along different axes of the weight (rows, columns), so the condition splits: what varies
+    along the rows equals what varies along the columns, A_i = B_j at each non-zero (i, j).
+    """
+    terms = [(1.0, one.into), (-1.0, one.out_of), (-1.0, other.into), (1.0, other.out_of)]
+    ndim = max(ids.ndim for _, ids in terms)
+    ndim = ndim if mask is None else mask.ndim
+    groups: list[tuple[set[int], list[tuple[float, Tensor]]]] = []
+    for c, ids in ((c, _padded(ids, ndim)) for c, ids in terms):
+        axes, held = _axes(ids), [(c, ids)]
+        for group in [g for g in groups if g[0] & axes]:
+            groups.remove(group)
+            axes, held = axes | group[0], group[1] + held
+        groups.append((axes, held))
+    alone = [term for axes, held in groups if not axes for term in held]
+    varying = [held for axes, held in groups if axes] or [[]]
+    varying[0] = varying[0] + alone
+    why = f"'{one.name}' is shared"
+    if len(varying) == 1:
+        masked_tie(ledger, ledger.combine(varying[0]), ledger.visible((1,) * ndim), mask, why)
+        return
+    if len(varying) > 2:
+        mask = None
+        varying = [[(c, ids)] for held in varying for c, ids in ((1.0, _first(ledger, ledger.combine(held))),)]
+        varying = [[term for held in varying[:-1] for term in held], varying[-1]]
+    rows, columns = ledger.combine(varying[0]), ledger.combine([(-c, ids) for c, ids in varying[1]])
+    masked_tie(ledger, rows, columns, mask, why)
+
+
+def _first(ledger: Ledger, ids: Tensor) -> Tensor:
+    return ledger.tie_along(ids, range(ids.ndim))
