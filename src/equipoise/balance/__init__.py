@@ -11,3 +11,7 @@ from equipoise.balance.report import BalanceReport as BalanceReport
 from equipoise.balance.report import Deficit as Deficit
 from equipoise.balance.solve import balance_ as balance_
 from equipoise.balance.solve import deficit as deficit
+from equipoise.balance.tied import chain_scales as chain_scales
+from equipoise.balance.units import balance_unit_ as balance_unit_
+from equipoise.balance.units import optimal_scale as optimal_scale
+from equipoise.balance.units import scale_unit_ as scale_unit_

@@ -9,9 +9,12 @@ the paths do not settle (minus signs, products) go to a linear programme.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from equipoise.balance.flat import flat_edges, spread_matrix
 from equipoise.balance.problem import Problem
 
 __all__ = ["UNREACHED", "WITHOUT_END", "remove_unsolvable"]
@@ -110,7 +113,7 @@ def _unsettled(problem: Problem, good: Tensor) -> Tensor:
     from scipy.sparse.csgraph import connected_components
 
     classes = problem.classes
-    matrix = exponents(problem)
+    matrix = _exponents(problem)
     joined = abs(matrix).T @ abs(matrix)
     _, component = connected_components(joined + sparse.identity(classes.free), directed=False)
     gains = _gains(problem)
@@ -126,27 +129,15 @@ def _unsettled(problem: Problem, good: Tensor) -> Tensor:
     return torch.from_numpy(gone).to(classes.of_node.device)
 
 
-def exponents(problem: Problem):
+def _exponents(problem: Problem) -> Any:
     """The distinct exponent rows of all edges that are not zero: a SciPy CSR matrix (rows, free)."""
-    import numpy as np
-    from scipy import sparse
-
-    classes = problem.classes
-    pairs = [torch.stack([into, out_of], 1) for into, out_of, _ in (e.flat() for e in problem.edges)]
-    for flows, side in ((problem.inflow, 0), (problem.outflow, 1)):
-        for flow in flows.values():
-            found = torch.zeros(int((flow > 0).sum()), 2, dtype=torch.int64, device=flow.device)
-            found[:, side] = (flow > 0).nonzero().squeeze(1)
-            pairs.append(found)
-    both = torch.unique(torch.cat(pairs), dim=0).cpu().numpy() if pairs else np.zeros((0, 2), dtype=np.int64)
-    rows = np.concatenate([np.arange(1, 1 + classes.free), 1 + classes.free + classes.row.cpu().numpy()])
-    cols = np.concatenate([np.arange(classes.free), classes.col.cpu().numpy()])
-    values = np.concatenate([np.ones(classes.free), classes.coefficient.cpu().numpy()])
-    spread = sparse.csr_matrix((values, (rows, cols)), shape=(classes.count, classes.free))
-    return (spread[both[:, 0]] - spread[both[:, 1]]).tocsr()
+    into, out_of, _, _ = flat_edges(problem)
+    pairs = torch.unique(torch.stack([into, out_of], 1), dim=0).cpu().numpy()
+    spread = spread_matrix(problem.classes)
+    return (spread[pairs[:, 0]] - spread[pairs[:, 1]]).tocsr()
 
 
-def _without_minimiser(matrix, component):
+def _without_minimiser(matrix: Any, component: Any) -> Any:
     """Mask of the columns whose component has a direction d with matrix d <= 0, d != 0.
 
     A strict direction maximises sum s over 0 <= s <= 1, matrix d + s <= 0. Where s = 0 is all that exists, matrix d = 0

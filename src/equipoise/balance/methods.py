@@ -10,12 +10,17 @@ from torch import Tensor
 
 from equipoise.balance.newton import Progress, Solution, newton
 from equipoise.balance.problem import Marginals, Problem
+from equipoise.balance.sweeps import cyclic, parallel, stochastic
+from equipoise.balance.tied import tied
 from equipoise.errors import InputError
 from equipoise.registry import Registry
 
 __all__ = ["Method", "Options", "methods"]
 
 NEWTON_STEPS = 200
+SWEEPS = 100_000
+FIRST_SWEEPS = 4  # exact coordinate sweeps before the first Newton step, at most
+ROUGH = 0.2  # the relative deficit from which Newton's steps are the better ones
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,38 @@ methods: Registry[Method] = Registry("method")
 @methods.register("newton")
 def _newton(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
     return newton(problem, z, at, tol=options.tol, max_iterations=options.most(NEWTON_STEPS), progress=options.progress)
+
+
+def _sweeping(
+    solver: Callable[..., Solution], problem: Problem, z: Tensor, at: Marginals, o: Options, **more: int
+) -> Solution:
+    return solver(
+        problem,
+        z,
+        at,
+        tol=o.tol,
+        max_iterations=o.most(SWEEPS),
+        strength=o.strength,
+        progress=o.progress,
+        **more,
+    )
+
+
+@methods.register("cyclic")
+def _cyclic(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
+    return _sweeping(cyclic, problem, z, at, options)
+
+
+@methods.register("parallel")
+def _parallel(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
+    return _sweeping(parallel, problem, z, at, options)
+
+
+@methods.register("stochastic")
+def _stochastic(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
+    return _sweeping(stochastic, problem, z, at, options, seed=options.seed)
+
+
+@methods.register("tied")
+def _tied(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
+    return tied(problem, z, at, tol=options.tol, max_iterations=options.most(NEWTON_STEPS), progress=options.progress)

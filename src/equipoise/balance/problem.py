@@ -56,33 +56,31 @@ class Edges:
 
     def push(self, signal: Tensor) -> Tensor:
         """M s: (S,) to (D,)."""
-        if self.rows is None:
+        if self.rows is None or self.cols is None:
             return self.value @ signal
         return signal.new_zeros(len(self.into)).index_add_(0, self.rows, self.value * signal[self.cols])
 
     def pull(self, signal: Tensor) -> Tensor:
         """M^T r: (D,) to (S,)."""
-        if self.rows is None:
+        if self.rows is None or self.cols is None:
             return signal @ self.value
         return signal.new_zeros(len(self.out_of)).index_add_(0, self.cols, self.value * signal[self.rows])
 
     def flat(self) -> tuple[Tensor, Tensor, Tensor]:
         """Every edge that is not zero: class that it enters, class that it leaves, m_e; each (E,)."""
-        if self.rows is None:
+        if self.rows is None or self.cols is None:
             rows, cols = self.value.nonzero(as_tuple=True)
             return self.into[rows], self.out_of[cols], self.value[rows, cols]
         live = self.value > 0
-        assert self.cols is not None
         return self.into[self.rows[live]], self.out_of[self.cols[live]], self.value[live]
 
     def remove(self, gone: Tensor) -> float:
         """Set every edge at a class of the mask ``gone`` (C,) to zero; what they cost."""
         before = float(self.value.sum())
-        if self.rows is None:
+        if self.rows is None or self.cols is None:
             self.value[gone[self.into]] = 0
             self.value[:, gone[self.out_of]] = 0
         else:
-            assert self.cols is not None
             self.value[gone[self.into[self.rows]] | gone[self.out_of[self.cols]]] = 0
         return before - float(self.value.sum())
 
@@ -144,8 +142,8 @@ class Marginals:
 
     cost: F less the constant, in the problem's unit. inward, outward: IN and OUT of each free log-scale (free,).
     relative: |IN - OUT| / (IN + OUT), 0 where both are 0. gradient, diagonal: (free,); bend: the Laplacian's diagonal
-    (C,). grow, shrink: exp(+-p u) by power. parts: what enters and leaves each class by block. finite: False where
-    float64 does not hold the point.
+    (C,). By power: grow, shrink: exp(+-p u); enter, leave: costs into and out of each class (C,). parts: the same by
+    block. finite: False where float64 does not hold the point.
     """
 
     cost: float
@@ -156,6 +154,8 @@ class Marginals:
     bend: Tensor
     grow: dict[float, Tensor] = field(repr=False, default_factory=dict)
     shrink: dict[float, Tensor] = field(repr=False, default_factory=dict)
+    enter: dict[float, Tensor] = field(repr=False, default_factory=dict)
+    leave: dict[float, Tensor] = field(repr=False, default_factory=dict)
     parts: list[tuple[Tensor, Tensor]] = field(repr=False, default_factory=list)
     finite: bool = True
 
@@ -190,7 +190,8 @@ class Problem:
         self.constant, self.unit = constant, unit
         self.powers = sorted(inflow)
         self.largest = max(self.powers, default=1.0)
-        self.size = sum(e.value.numel() for e in self.edges)
+        flows = [f for flow in (inflow, outflow) for f in flow.values()]
+        self.size = max(1, sum(2 * e.value.numel() for e in self.edges) + sum(int((f > 0).sum()) for f in flows))
         self.skipped = torch.zeros(classes.free, dtype=torch.bool, device=classes.of_node.device)
         self.weight_passes = 0.0
 
@@ -199,8 +200,8 @@ class Problem:
         return torch.zeros(self.classes.free, dtype=torch.float64, device=self.classes.of_node.device)
 
     def spend(self, elements: float) -> None:
-        """Count a use of so many elements of the blocks in one direction."""
-        self.weight_passes += elements / (2 * self.size) if self.size else 0.0
+        """Count so many uses of an element; a pass uses those of a block twice (M v, M^T v), a visible edge's once."""
+        self.weight_passes += elements / self.size
 
     def total(self, marginals: Marginals) -> float:
         """The network's cost, in the user's unit."""
@@ -222,29 +223,26 @@ class Problem:
         if not reach <= LARGEST_EXPONENT:
             empty = self.zero()
             return Marginals(math.inf, empty, empty, empty, empty, u, finite=False)
-        inward, outward, bend = torch.zeros_like(u), torch.zeros_like(u), torch.zeros_like(u)
-        cost = 0.0
         grow = {p: torch.exp(p * u) for p in self.powers}
         shrink = {p: 1.0 / grow[p] for p in self.powers}
-        for p in self.powers:
-            entering, leaving = self.inflow[p] * grow[p], self.outflow[p] * shrink[p]
-            share = p / self.largest
-            inward += share * entering
-            outward += share * leaving
-            bend += p * p * (entering + leaving)
-            cost += float(entering.sum() + leaving.sum())
+        enter = {p: self.inflow[p] * grow[p] for p in self.powers}
+        leave = {p: self.outflow[p] * shrink[p] for p in self.powers}
+        cost = sum(float(flow.sum()) for flow in (*enter.values(), *leave.values()))
         parts = []
         for e in self.edges:
-            p, share = e.power, e.power / self.largest
+            p = e.power
             entering = grow[p][e.at_into] * e.push(shrink[p][e.at_out_of])
             leaving = shrink[p][e.at_out_of] * e.pull(grow[p][e.at_into])
-            inward[e.at_into] += share * entering
-            outward[e.at_out_of] += share * leaving
-            bend[e.at_into] += p * p * entering
-            bend[e.at_out_of] += p * p * leaving
+            enter[p][e.at_into] += entering
+            leave[p][e.at_out_of] += leaving
             cost += float(entering.sum())
             parts.append((entering, leaving))
-        self.spend(2 * self.size)
+        inward, outward, bend = torch.zeros_like(u), torch.zeros_like(u), torch.zeros_like(u)
+        for p in self.powers:
+            inward += (p / self.largest) * enter[p]
+            outward += (p / self.largest) * leave[p]
+            bend += (p * p) * (enter[p] + leave[p])
+        self.spend(self.size)
         split_in, split_out = self.classes.split(inward, outward)
         return Marginals(
             cost=cost,
@@ -255,6 +253,8 @@ class Problem:
             bend=bend,
             grow=grow,
             shrink=shrink,
+            enter=enter,
+            leave=leave,
             parts=parts,
             finite=math.isfinite(cost),
         )
@@ -268,7 +268,7 @@ class Problem:
             grow, shrink = at.grow[p][e.at_into], at.shrink[p][e.at_out_of]
             y[e.at_into] -= p * p * grow * e.push(shrink * u[e.at_out_of])
             y[e.at_out_of] -= p * p * shrink * e.pull(grow * u[e.at_into])
-        self.spend(2 * self.size)
+        self.spend(self.size)
         return self.classes.gather(y)
 
     def hessian(self, at: Marginals) -> Tensor:
@@ -279,6 +279,6 @@ class Problem:
             bend = e.power**2 * value * at.grow[e.power][into] * at.shrink[e.power][out_of]
             matrix.index_put_((into, out_of), -bend, accumulate=True)
             matrix.index_put_((out_of, into), -bend, accumulate=True)
-        self.spend(2 * self.size)
+        self.spend(self.size)
         half = torch.stack([self.classes.gather(row) for row in matrix])
         return torch.stack([self.classes.gather(row) for row in half.T]).reshape(self.classes.free, -1)

@@ -18,6 +18,7 @@ from equipoise.balance.newton import Progress
 from equipoise.balance.problem import Marginals, Problem
 from equipoise.balance.reduce import reduce
 from equipoise.balance.report import BalanceReport, Deficit, Layer, Skipped
+from equipoise.balance.tied import coordinate
 from equipoise.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def balance_(
 
     Every weight w_e from unit j to unit i becomes w_e exp(v_i - v_j), where v minimises F(v) = sum_e g(w_e exp(v_i -
     v_j)); there the cost that enters each unit equals the cost that leaves it (Theorem 5.1). ``cost`` is g: ``Lp(2)``
-    by default (``p=`` for short), a ``Mixture``, or a dict of these by parameter name or glob; ``weights`` multiplies it
-    by parameter. Biases are always scaled; ``include_bias_cost`` says whether they cost anything.
+    by default (``p=`` for short), a ``Mixture``, or a dict of these by parameter name or glob; ``weights`` multiplies
+    it by parameter. Biases are always scaled; ``include_bias_cost`` says whether they cost anything.
 
     method: newton, cyclic, parallel, stochastic (order by ``seed``), or tied (one scale for a whole layer). tol: on the
     largest relative deficit |IN - OUT| / (IN + OUT). criterion: ``minimum``, or ``equal_cost``, Theorem D.2's balance
@@ -98,11 +99,8 @@ def balance_(
         raise InputError(f"tol must lie between 0 and 1, got {tol!r}")
     options = Options(tol=tol, max_iterations=max_iterations, strength=strength, seed=seed, progress=progress)
     ready = prepare(
-        model,
+        traced(model if graph is None else graph, example, frozen),
         rule,
-        graph=graph,
-        example=example,
-        frozen=frozen,
         include_bias_cost=include_bias_cost,
         weights=weights,
         criterion=criterion,
@@ -161,11 +159,8 @@ def deficit(
     Units without a best scale count nowhere. Arguments and errors as in ``balance_``.
     """
     ready = prepare(
-        model,
+        traced(model if graph is None else graph, example, frozen),
         _rule(cost, p),
-        graph=graph,
-        example=example,
-        frozen=frozen,
         include_bias_cost=include_bias_cost,
         weights=weights,
         criterion=criterion,
@@ -188,37 +183,29 @@ def deficit(
 
 
 def prepare(
-    model: nn.Module | ScalingGraph,
+    graph: ScalingGraph,
     rule: CostRule,
     *,
-    graph: ScalingGraph | None,
-    example: Any,
-    frozen: Sequence[str],
-    include_bias_cost: bool,
-    weights: Mapping[str, float] | None,
-    criterion: str,
-    groups: Sequence[Any] | None,
+    include_bias_cost: bool = True,
+    weights: Mapping[str, float] | None = None,
+    criterion: str = "minimum",
+    groups: Sequence[Any] | None = None,
     tied: bool = False,
 ) -> Prepared:
-    """Trace the model, reduce its weights, and take out what has no minimiser."""
-    traced = graph if graph is not None else _graph(model, example, frozen)
-    found = dict(traced.model.named_parameters())
-    for use in traced.uses:
+    """Reduce the weights of a traced model, and take out the units that have no minimiser."""
+    found = dict(graph.model.named_parameters())
+    for use in graph.uses:
         if use.name not in found:
             raise InputError(f"the graph names a parameter '{use.name}' that the model does not have; trace it again")
-    names = list(dict.fromkeys(use.name for use in traced.uses))
-    costing = [n for n in names if n not in traced.excluded]
+    names = list(dict.fromkeys(use.name for use in graph.uses))
+    costing = [n for n in names if n not in graph.excluded]
     if not include_bias_cost:
-        biases = {use.name for use in traced.uses if use.bias}
+        biases = {use.name for use in graph.uses if use.bias}
         costing = [n for n in costing if n not in biases]
     terms = terms_by_name(rule, costing, weights=weights, criterion=criterion, known=list(found))
-    rows = traced.rows
-    if groups or tied:
-        from equipoise.balance.tied import coordinate
-
-        rows = coordinate(traced, groups or (), tied=tied)
-    problem = reduce({n: found[n] for n in names}, traced.uses, rows, terms)
-    return Prepared(traced, {n: found[n] for n in names}, problem, remove_unsolvable(problem))
+    rows = coordinate(graph, groups or (), tied=tied) if groups or tied else graph.rows
+    problem = reduce({n: found[n] for n in names}, graph.uses, rows, terms)
+    return Prepared(graph, {n: found[n] for n in names}, problem, remove_unsolvable(problem))
 
 
 def _rule(cost: CostRule | None, p: float | None) -> CostRule:
@@ -227,12 +214,13 @@ def _rule(cost: CostRule | None, p: float | None) -> CostRule:
     return Lp(2.0 if p is None else p) if cost is None else cost
 
 
-def _graph(model: nn.Module | ScalingGraph, example: Any, frozen: Sequence[str]) -> ScalingGraph:
+def traced(model: nn.Module | ScalingGraph, example: Any = None, frozen: Sequence[str] = ()) -> ScalingGraph:
+    """The scaling graph of ``model``, or ``model`` itself where it is one."""
     if not isinstance(model, nn.Module):
         return model
-    from equipoise.balance.graph import graph as trace
+    from equipoise.balance.graph import graph
 
-    return trace(model, example, frozen=frozen)
+    return graph(model, example, frozen=frozen)
 
 
 def _layers(ready: Prepared, before: Marginals, after: Marginals, u: Tensor) -> tuple[Layer, ...]:
