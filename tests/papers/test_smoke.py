@@ -32,7 +32,8 @@ def test_a_smoke_preset_trains_every_run(smoked: Path, name: str) -> None:
     wanted = experiments[name].preset("smoke").runs(0)
     assert sorted(r["rule"] for r in rows) == sorted(r.rule for r in wanted)
     assert {r["experiment"] for r in rows} == {r.experiment for r in wanted}
-    assert all(r["test_accuracy"] > (0.8 if r["rule"] == "bp" else 0.5) for r in rows)
+    if not name.startswith("balance/"):  # there some runs reconstruct, and others train nothing
+        assert all(r["test_accuracy"] > (0.8 if r["rule"] == "bp" else 0.5) for r in rows)
     assert all(r["preset"] == "smoke" for r in rows)
 
 
@@ -53,7 +54,8 @@ def test_the_report_has_every_number_of_the_table(smoked: Path, tmp_path: Path) 
         assert {row["experiment"] for row in rows} == {str(path.relative_to(tmp_path / "csv")).removesuffix(".csv")}
         for row in rows:
             assert str(row["hash"]) in text
-            assert f'data-value="{csv_text(row["test_accuracy"])}"' in text
+            if row.get("test_accuracy") is not None:
+                assert f'data-value="{csv_text(row["test_accuracy"])}"' in text
     assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "Published against ours" not in text, "smoke runs are no reproduction"
 

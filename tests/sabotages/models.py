@@ -2,14 +2,14 @@
 
 from tests.mutants import Mutant
 
-NETWORKS = "src/equipoise/models/networks.py"
+NETWORKS, STYLES = "src/equipoise/models/networks.py", "src/equipoise/models/styles.py"
 TESTS = ("tests/invariants/test_models.py",)
 
 MUTANTS = (
-    Mutant("models/he-without-the-two", NETWORKS, 'nonlinearity="relu"', 'nonlinearity="linear"', TESTS),
-    Mutant("models/biases-keep-torchs-law", NETWORKS, "layer.bias.zero_()", "pass", TESTS),
-    Mutant("models/normal-is-uniform", NETWORKS, "nn.init.kaiming_normal_", "nn.init.kaiming_uniform_", TESTS),
-    Mutant("models/always-he", NETWORKS, 'init: str = "torch"', 'init: str = "he_uniform"', TESTS),
+    Mutant("models/he-without-the-two", STYLES, 'nonlinearity="relu"', 'nonlinearity="linear"', TESTS),
+    Mutant("models/biases-keep-torchs-law", STYLES, "layer.bias.zero_()", "pass", TESTS),
+    Mutant("models/normal-is-uniform", STYLES, "nn.init.kaiming_normal_", "nn.init.kaiming_uniform_", TESTS),
+    Mutant("models/always-he", STYLES, 'init: str = "torch"', 'init: str = "he_uniform"', TESTS),
     Mutant(
         "models/conv-keeps-its-bias",
         NETWORKS,
@@ -17,5 +17,5 @@ MUTANTS = (
         "nn.Conv2d(channels, 32, 5)",
         TESTS,
     ),
-    Mutant("models/identity-is-relu", NETWORKS, '"identity": nn.Identity', '"identity": nn.ReLU', TESTS),
+    Mutant("models/identity-is-relu", STYLES, '"identity": nn.Identity', '"identity": nn.ReLU', TESTS),
 )

@@ -29,12 +29,14 @@ class Loss:
 
     residual: whether the error is (activity - t) / B, with the activity that the loss puts on the output (softmax,
     logistic or none). Rules that show the error to the network itself need it to be.
+    of_input: whether y is the network's own input, flat (B, C), and not the labels.
     """
 
     name: str
     value: Function
     error: Function
     residual: bool = False
+    of_input: bool = False
 
 
 losses: Registry[Loss] = Registry("loss")
@@ -73,17 +75,27 @@ def _logistic_error(output: Float[Tensor, "B C"], y: Int[Tensor, " B"]) -> Float
     return (output.sigmoid() - one_hot(y, output)) / output.shape[0]
 
 
+def _reconstruction(output: Float[Tensor, "B C"], y: Float[Tensor, "B C"]) -> Tensor:
+    return (output - y).square().sum() / output.shape[0]
+
+
+def _reconstruction_error(output: Float[Tensor, "B C"], y: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    return 2 * (output - y) / output.shape[0]
+
+
 losses.register("cross_entropy")(Loss("cross_entropy", F.cross_entropy, _softmax_error, residual=True))
 losses.register("mse")(Loss("mse", _squared, _squared_error, residual=True))
 losses.register("binary_cross_entropy")(Loss("binary_cross_entropy", _logistic, _logistic_error, residual=True))
+losses.register("reconstruction")(Loss("reconstruction", _reconstruction, _reconstruction_error, of_input=True))
 
 
 def as_loss(loss: Any) -> Loss:
     """A ``Loss`` from a name, a ``Loss``, or your own batch-mean function of (output, y).
 
     Names: ``cross_entropy`` (softmax, mean over the batch), ``mse`` (half the squared distance to t, summed
-    over the outputs), ``binary_cross_entropy`` (logistic, summed over the outputs). An unknown name or a thing
-    that cannot be called raises ``InputError``.
+    over the outputs), ``binary_cross_entropy`` (logistic, summed over the outputs), ``reconstruction`` (the squared
+    distance to the network's own input, summed over the outputs). An unknown name or a thing that cannot be called
+    raises ``InputError``.
     """
     if isinstance(loss, Loss):
         return loss

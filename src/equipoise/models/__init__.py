@@ -1,5 +1,7 @@
 """Reference networks, by a short text such as ``mlp:784-300-10``."""
 
+from equipoise.models.balanced import autoencoder as autoencoder
+from equipoise.models.balanced import cnn as cnn
 from equipoise.models.catalogue import describe as describe
 from equipoise.models.catalogue import make as make
 from equipoise.models.catalogue import names as names

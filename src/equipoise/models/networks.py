@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -12,89 +10,9 @@ from torch import Tensor, nn
 
 from equipoise.errors import InputError
 from equipoise.models.catalogue import register
+from equipoise.models.styles import image_sizes, integers, read_style
 
 __all__ = ["ResidualNet", "conv", "mlp"]
-
-
-def _integers(text: str, separator: str, spec: str, form: str) -> list[int]:
-    parts = text.split(separator)
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"model '{spec}' does not read as {form}")
-    return [int(part) for part in parts]
-
-
-_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "identity": nn.Identity}
-_INITS: dict[str, Callable[..., Tensor] | None] = {
-    "torch": None,
-    "he_uniform": nn.init.kaiming_uniform_,
-    "he_normal": nn.init.kaiming_normal_,
-}
-
-
-def _rate(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return -1.0
-
-
-@dataclass(frozen=True)
-class _Style:
-    """The options of a network behind its sizes, as ``activation=tanh,bias=no``, read from text."""
-
-    activation: str = "relu"
-    bias: str = "yes"
-    init: str = "torch"
-    dropout: str = "0"
-    input_dropout: str = "0"
-
-    @property
-    def rate(self) -> float:
-        """The dropout rate behind hidden layers; -1 for text that is no number."""
-        return _rate(self.dropout)
-
-    def entrance(self) -> list[nn.Module]:
-        """What the input goes through before the first layer."""
-        rate = _rate(self.input_dropout)
-        return [nn.Flatten(), *([nn.Dropout(rate)] if rate else [])]
-
-    def after(self) -> list[nn.Module]:
-        """What follows a hidden layer."""
-        return [_ACTIVATIONS[self.activation](), *([nn.Dropout(self.rate)] if self.rate else [])]
-
-    @torch.no_grad()
-    def start(self, network: nn.Sequential) -> nn.Sequential:
-        """Draw the weights again, n being the fan-in, with biases 0; torch's own initialisation is left as it is.
-
-        he_uniform: U(-sqrt(6 / n), sqrt(6 / n)); he_normal: N(0, 2 / n) (He et al. 2015).
-        """
-        initialise = _INITS[self.init]
-        if initialise is not None:
-            for layer in network:
-                if isinstance(layer, (nn.Linear, nn.Conv2d)):
-                    initialise(layer.weight, nonlinearity="relu")
-                    if layer.bias is not None:
-                        layer.bias.zero_()
-        return network
-
-
-def _read(text: str, spec: str, *, dropout: bool) -> tuple[str, _Style]:
-    """The sizes, and what the ``key=value`` pairs behind them say; ``dropout``: whether the network has any."""
-    sizes, *pairs = text.split(",")
-    split = [pair.partition("=") for pair in pairs]
-    if not all(value for _, _, value in split):
-        raise InputError(f"model '{spec}': options read key=value, separated by commas")
-    options = {key.strip(): value.strip() for key, _, value in split}
-    known = {"activation": tuple(_ACTIVATIONS), "bias": ("yes", "no"), "init": tuple(_INITS)}
-    rates = ("dropout", "input_dropout") if dropout else ()
-    wrong = [key for key, value in options.items() if value not in known.get(key, ()) and key not in rates]
-    if wrong:
-        said = [f"{key}=RATE" for key in rates] + [f"{key}={'|'.join(values)}" for key, values in known.items()]
-        raise InputError(f"model '{spec}': options are {', '.join(said)}")
-    style = _Style(**options)
-    if not (0 <= style.rate < 1 and 0 <= _rate(style.input_dropout) < 1):
-        raise InputError(f"model '{spec}': dropout is a rate in [0, 1)")
-    return sizes, style
 
 
 @register("mlp")
@@ -106,8 +24,8 @@ def mlp(text: str) -> nn.Sequential:
     and ``input_dropout=0.1`` for the input itself.
     """
     spec, form = f"mlp:{text}", "mlp:784-300-10"
-    sizes, style = _read(text, spec, dropout=True)
-    widths = _integers(sizes, "-", spec, form)
+    sizes, style = read_style(text, spec, dropout=True)
+    widths = integers(sizes, "-", spec, form)
     if len(widths) < 2:
         raise InputError(f"model '{spec}' needs an input and an output width, as in {form}")
     layers: list[nn.Module] = style.entrance()
@@ -118,22 +36,14 @@ def mlp(text: str) -> nn.Sequential:
     return style.start(nn.Sequential(*layers))
 
 
-def _image_sizes(text: str, spec: str, form: str) -> tuple[list[int], int]:
-    image, _, classes = text.partition("-")
-    shape, outputs = _integers(image, "x", spec, form), _integers(classes, "-", spec, form)
-    if len(shape) != 3 or len(outputs) != 1:
-        raise InputError(f"model '{spec}' does not read as {form}")
-    return shape, outputs[0]
-
-
 @register("conv")
 def conv(text: str = "3x32x32-10") -> nn.Sequential:
     """One convolution 32x5x5, ReLU, max-pooling 2x2, one readout: conv:3x32x32-10 (the PEPITA paper's network).
 
     Options behind a comma, as for mlp: ``activation``, ``bias``, ``init``.
     """
-    sizes, style = _read(text or "3x32x32-10", f"conv:{text}", dropout=False)
-    (channels, height, width), classes = _image_sizes(sizes, f"conv:{text}", "conv:3x32x32-10")
+    sizes, style = read_style(text or "3x32x32-10", f"conv:{text}", dropout=False)
+    (channels, height, width), classes = image_sizes(sizes, f"conv:{text}", "conv:3x32x32-10")
     features = 32 * ((height - 4) // 2) * ((width - 4) // 2)
     if features <= 0:
         raise InputError(f"conv:{text}: a 5x5 convolution and 2x2 pooling need images of 6x6 or more")
@@ -176,5 +86,5 @@ class ResidualNet(nn.Module):
 @register("residual")
 def residual(text: str = "3x32x32-10") -> ResidualNet:
     """A small residual network with batch norm in which two blocks share one convolution: residual:3x32x32-10"""
-    (channels, _, _), classes = _image_sizes(text or "3x32x32-10", f"residual:{text}", "residual:3x32x32-10")
+    (channels, _, _), classes = image_sizes(text or "3x32x32-10", f"residual:{text}", "residual:3x32x32-10")
     return ResidualNet(channels, classes)

@@ -28,12 +28,15 @@ def learning_curves(
     percent: bool = False,
     log: bool = False,
     published: Mapping[str, Mapping[float, float]] | None = None,
+    theory: Mapping[str, Series] | None = None,
+    theory_label: str = "theory",
     order: Sequence[str] = (),
 ) -> Axes:
     """A mean line per series, its interval shaded, told apart by dashes and markers too.
 
     ``percent`` shows fractions as per cent, ``log`` the y axis in decades; ``order`` fixes the looks. ``published`` has
-    values {x: y} of a paper by the name of the series that they belong to, drawn as open diamonds.
+    values {x: y} of a paper by the name of the series that they belong to, drawn as open diamonds. ``theory`` has what
+    an equation says of a series, drawn as open circles in its colour; they share the legend's ``theory_label``.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -58,6 +61,11 @@ def learning_curves(
     for name, points in (published or {}).items():
         color = looks([name], order or list(series))[name].color
         ax.plot(list(points), list(points.values()), label=f"{name}, published", zorder=3, **_open_diamond(color))
+    for place, (name, one) in enumerate((theory or {}).items()):
+        color, step = looks([name], order or list(series))[name].color, max(1, math.ceil(len(one.x) / (2 * MARKS)))
+        circles = {"marker": "o", "markersize": 6.5, "markerfacecolor": "none", "linestyle": "none"}
+        label = theory_label if place == 0 else f"_{theory_label}"
+        ax.plot([float(v) for v in one.x], one.mean, color=color, markevery=step, zorder=3, label=label, **circles)
     if all(float(v).is_integer() for one in series.values() for v in one.x):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if log:

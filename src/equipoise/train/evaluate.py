@@ -23,21 +23,22 @@ Result = tuple[float, float]
 
 @torch.no_grad()
 def evaluate(parts: Parts, split: data.Split, *, stopper: Stopper | None = None) -> tuple[float, float] | None:
-    """Mean loss and accuracy of the model on ``split``, in eval mode and large batches.
+    """Mean loss and accuracy (NaN without labels) of the model on ``split``, in eval mode and large batches.
 
     None when ``stopper`` asks to stop on the way. A loss that is not finite is returned as it is.
     """
     rows = max(parts.run.batch_size, min(1024, _ELEMENTS // math.prod(split.shape)))
-    totals = Totals(parts.device)
+    totals = Totals(parts.device, labelled=not parts.loss.of_input)
     parts.model.eval()
     for start in range(0, len(split), rows):
         if stopper is not None and stopper.reason:
             return None
         index = torch.arange(start, min(start + rows, len(split)), device=split.labels.device)
         x, y = parts.batch(split, index)
+        y = parts.target(x, y)
         with parts.autocast():
             output = parts.model(x)
-        totals.include(parts.loss(output.to(x.dtype), y), output, y)
+        totals.include(parts.loss.value(output.to(x.dtype), y), output, y)
     return totals.means()
 
 
@@ -80,4 +81,5 @@ def measured(parts: Parts, *, last: bool, seed: int, taken: Container[str]) -> d
 def _held_out(parts: Parts, count: int) -> tuple[Tensor, Tensor]:
     """The first ``count`` samples of the validation split, or of the test set where nothing is held out."""
     split = parts.validation if parts.validation is not None else parts.test
-    return parts.batch(split, torch.arange(min(count, len(split)), device=split.labels.device))
+    x, y = parts.batch(split, torch.arange(min(count, len(split)), device=split.labels.device))
+    return x, parts.target(x, y)

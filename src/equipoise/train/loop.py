@@ -12,12 +12,12 @@ from torch import Tensor
 from equipoise import data
 from equipoise.errors import StorageError
 from equipoise.randomness import derive
-from equipoise.train import evaluate, optimisers, state, storage
+from equipoise.train import evaluate, optimisers, penalties, state, storage
 from equipoise.train.machine import Machine
 from equipoise.train.parts import Parts
 from equipoise.train.progress import Progress
 from equipoise.train.stop import Stopper
-from equipoise.train.totals import NotFinite, Totals
+from equipoise.train.totals import NotFinite, Totals, named
 
 __all__ = ["Loop"]
 
@@ -42,7 +42,9 @@ class Loop:
         self.best: dict[str, Any] | None = None
         self.per_epoch = -(-len(parts.train) // parts.run.batch_size)
         self.total = self.per_epoch * parts.run.epochs
-        self._totals = Totals(parts.device)
+        self._totals = Totals(parts.device, labelled=not parts.loss.of_input)
+        self._balancing = _balancing(parts)
+        self._powers = penalties.strengths(parts.run.decay)
         self._noise, self._augment = torch.Generator(parts.device), torch.Generator()
         self._every = machine.checkpoint_every
         self._before = 0.0
@@ -56,6 +58,8 @@ class Loop:
     def run(self) -> str:
         """Train to the last epoch; the reason if something asked to stop on the way, after saving."""
         epochs = self.parts.run.epochs
+        if self.step == 0 and self._balancing is not None:
+            self._balancing.begin()
         while len(self.history) < epochs:
             reason = self._steps() or self._close() or self.stopper.reason
             if reason and len(self.history) < epochs:
@@ -93,13 +97,20 @@ class Loop:
         seed_global(parts.device, derive(run.seed, "global", self.step))
         noise = self._noise.manual_seed(derive(run.seed, "noise", self.step))
         parts.optimizer.zero_grad(set_to_none=True)
+        y = parts.target(x, y)
         with parts.autocast():
             done = parts.rule.backward(x, y, generator=noise)
         self._totals.add(done.loss, done.output, y, step=self.step + 1)
         if run.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(parts.parameters()), run.clip_norm)
+        if self._balancing is not None:
+            self._balancing.before_step(self.step, done.loss)
+        if self._powers:
+            penalties.add_penalties_(parts.model.parameters(), self._powers)
         parts.optimizer.step()
         parts.rule.maintain()
+        if self._balancing is not None:
+            self._balancing.after_step()
 
     def _between(self) -> str:
         """Between two steps: show progress, checkpoint when it is time, pass on a reason to stop."""
@@ -116,13 +127,12 @@ class Loop:
         """End an epoch: measure, step the schedule, select. Nothing changes when it is interrupted."""
         parts, run, epoch = self.parts, self.parts.run, len(self.history)
         self._check()
-        loss, accuracy = self._totals.means()
         row: dict[str, Any] = {
             "epoch": epoch + 1,
             "step": self.step,
             "lr": parts.optimizer.param_groups[0]["lr"],
         }
-        row |= {"train_loss": loss, "train_accuracy": accuracy}
+        row |= named("train", self._totals.means())
         seed_global(parts.device, derive(run.seed, "evaluate", epoch))
         for name, split in (("validation", parts.validation), ("test", parts.test)):
             if split is None:
@@ -130,7 +140,7 @@ class Loop:
             found = evaluate.evaluate(parts, split, stopper=self.stopper)
             if found is None:
                 return self.stopper.reason
-            row |= {f"{name}_loss": found[0], f"{name}_accuracy": found[1]}
+            row |= named(name, found)
         if run.alignment_batch:
             row |= evaluate.angles(parts, count=run.alignment_batch, seed=derive(run.seed, "alignment", epoch))
         if run.measures:
@@ -142,8 +152,17 @@ class Loop:
         self.history.append(row)
         self._totals.reset()
         storage.append_line(self.folder / "metrics.jsonl", row)
+        self._follow()
         self.progress.epoch(row)
         return ""
+
+    def _follow(self) -> None:
+        """Write what was followed step by step, where the run asks for it."""
+        if self._balancing is None or not self.parts.run.trace_every:
+            return
+        if len(self.history) == self.parts.run.epochs:
+            self._balancing.end(self.step)
+        storage.write_lines(self.folder / "trace.jsonl", self._balancing.trace)
 
     def _select(self, row: dict[str, Any]) -> None:
         """Remember the weights of the best epoch so far, the earliest of equals."""
@@ -158,24 +177,26 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint; a bad state raises ``NotFinite`` instead, and the last good one is kept."""
         self._check()
-        parts = self.parts
-        state.save(
-            self.folder,
-            {
-                "hash": parts.run.hash,
-                "step": self.step,
-                "history": self.history,
-                "best": self.best,
-                "totals": self._totals.state_dict(),
-                "model": parts.model.state_dict(),
-                "rule": parts.rule.state_dict(),
-                "optimizer": parts.optimizer.state_dict(),
-                "scheduler": parts.scheduler.state_dict() if parts.scheduler is not None else None,
-                "seconds": self.seconds,
-                "conditions": self.conditions(),
-            },
-        )
+        state.save(self.folder, self._state())
         self._saved = time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        parts = self.parts
+        return {
+            "hash": parts.run.hash,
+            "step": self.step,
+            "history": self.history,
+            "best": self.best,
+            "totals": self._totals.state_dict(),
+            "balancing": None if self._balancing is None else self._balancing.state_dict(),
+            "model": parts.model.state_dict(),
+            "rule": parts.rule.state_dict(),
+            "optimizer": parts.optimizer.state_dict(),
+            "scheduler": parts.scheduler.state_dict() if parts.scheduler is not None else None,
+            "seconds": self.seconds,
+            "conditions": self.conditions(),
+        }
 
     def _check(self) -> None:
         """Raise ``NotFinite`` when a loss so far, or a weight now, is NaN or infinite (waits for the device)."""
@@ -202,6 +223,8 @@ class Loop:
             ) from None
         self.step, self.history, self.best = saved["step"], saved["history"], saved["best"]
         self._totals.load_state_dict(saved["totals"])
+        if self._balancing is not None:
+            self._balancing.load_state_dict(saved["balancing"])
         self._before = saved["seconds"]
         for name, now in self.conditions().items():
             then = saved["conditions"].get(name)
@@ -237,3 +260,12 @@ def all_finite(tensors: Any) -> bool:
 
 def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:
     return {name: item for name, item in weights.items() if isinstance(item, Tensor)}
+
+
+def _balancing(parts: Parts):
+    run = parts.run
+    if run.balance_repeats or not (run.balance_start != "none" or run.balance_every or run.trace_every):
+        return None
+    from equipoise.train.balancing import balancing
+
+    return balancing(parts)

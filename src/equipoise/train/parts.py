@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from equipoise import data, measure, models, rules
 from equipoise.errors import EquipoiseError, InputError
-from equipoise.functional.losses import as_loss
+from equipoise.functional.losses import Loss, as_loss
 from equipoise.nn import constraints_of, enforce, param_groups
 from equipoise.randomness import generator
 from equipoise.train import optimisers
@@ -34,7 +34,7 @@ class Parts:
     test: data.Split
     model: nn.Module
     rule: Any
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
     note: str
@@ -43,6 +43,10 @@ class Parts:
         """The samples in ``index`` on the device, in the run's precision."""
         images, labels = split.batch(index)
         return images.to(self.device, _DTYPES[self.run.precision]), labels.to(self.device)
+
+    def target(self, x: Tensor, y: Tensor) -> Tensor:
+        """What the loss compares the output for ``x`` with: the labels ``y``, or ``x`` itself, flat."""
+        return x.flatten(1) if self.loss.of_input else y
 
     def autocast(self) -> torch.autocast:
         """The context of every forward pass: bfloat16 where the run asks for it, else nothing."""
@@ -61,6 +65,8 @@ def build(run: Run, machine: Machine) -> Parts:
     """
     device = usable(machine.device)
     loss = as_loss(run.loss)
+    if loss.of_input and run.select != "last":
+        raise InputError(f"the loss '{run.loss}' has no accuracy to select an epoch by; use select 'last'")
     for name in run.measures:
         measure.measures[name]
     dataset = data.load(run.data, folder=machine.data_dir)
@@ -71,7 +77,7 @@ def build(run: Run, machine: Machine) -> Parts:
     model = models.make(run.model, seed=run.seed).to(device, _DTYPES[run.precision])
     images, _ = train.batch(torch.arange(min(2, len(train)), device=train.labels.device))
     example = images.to(device, _DTYPES[run.precision])
-    _check_fit(run, model, example, len(dataset.classes))
+    _check_fit(run, model, example, None if loss.of_input else len(dataset.classes))
     rule = rules.make(run.rule, model, example=example, loss=run.loss, seed=run.seed, **run.options)
 
     groups = param_groups(model, run.lr)
@@ -84,7 +90,7 @@ def build(run: Run, machine: Machine) -> Parts:
     scheduler = optimisers.build_scheduler(run.scheduler, optimizer, epochs=run.epochs, options=run.scheduler_options)
     if constraints_of(model):
         enforce(optimizer, model)
-    return Parts(run, device, train, validation, test, model, rule, loss.value, optimizer, scheduler, dataset.note)
+    return Parts(run, device, train, validation, test, model, rule, loss, optimizer, scheduler, dataset.note)
 
 
 def usable(name: str) -> torch.device:
@@ -123,8 +129,8 @@ def _limited(split: data.Split, limit: int | None, seed: int) -> data.Split:
     return split.take(chosen.sort().values)
 
 
-def _check_fit(run: Run, model: nn.Module, example: Tensor, classes: int) -> None:
-    """One forward pass in eval mode: the model has to take the data's shape and give a score per class."""
+def _check_fit(run: Run, model: nn.Module, example: Tensor, classes: int | None) -> None:
+    """One forward pass in eval mode: the model takes the data's shape and gives a score per class, or per pixel."""
     before = model.training
     try:
         with torch.no_grad():
@@ -139,8 +145,12 @@ def _check_fit(run: Run, model: nn.Module, example: Tensor, classes: int) -> Non
     finally:
         model.train(before)
     shape = tuple(getattr(output, "shape", ()))
-    if len(shape) != 2 or shape[0] != len(example) or shape[1] < classes:
+    wanted = example[0].numel() if classes is None else classes
+    fits = (
+        len(shape) == 2 and shape[0] == len(example) and (shape[1] == wanted if classes is None else shape[1] >= wanted)
+    )
+    if not fits:
         raise InputError(
             f"the model '{run.model}' gives shape {shape} for {len(example)} samples; "
-            f"'{run.data}' needs ({len(example)}, {classes})"
+            f"'{run.data}' needs ({len(example)}, {wanted})" + (f" for '{run.loss}'" if classes is None else "")
         )

@@ -24,7 +24,7 @@ from equipoise.train.summary import Summary, commit
 
 __all__ = ["finished", "train"]
 
-_FILES = ("spec.json", "metrics.jsonl", "summary.json", "weights.safetensors")
+_FILES = ("spec.json", "metrics.jsonl", "trace.jsonl", "summary.json", "weights.safetensors")
 
 
 def finished(run: Run, runs: str | Path) -> Summary | None:
@@ -65,11 +65,20 @@ def train(run: Run, machine: Machine | None = None, *, progress: Progress | None
             done = _prepare(run, machine, folder)
             if done is not None:
                 return done
-            loop = Loop(parts, folder, machine, progress=progress, stopper=stopper)
+            loop = _kind(run)(parts, folder, machine, progress=progress, stopper=stopper)
             summary = _drive(loop, run, machine, stopper)
     if summary.status == "finished":
         stopper.pass_on()
     return summary
+
+
+def _kind(run: Run) -> type[Loop]:
+    """The loop that runs ``run``: training, or sweeps of balancing."""
+    if not run.balance_repeats:
+        return Loop
+    from equipoise.train.sweeps import Sweeps
+
+    return Sweeps
 
 
 def _prepare(run: Run, machine: Machine, folder: Path) -> Summary | None:

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.errors import InputError, unknown_name
-from equipoise.train import checks, optimisers
+from equipoise.train import checks, optimisers, penalties
 
-__all__ = ["AUGMENTATIONS", "PRECISIONS", "SELECTIONS", "Run"]
+__all__ = ["AUGMENTATIONS", "PRECISIONS", "SELECTIONS", "STARTS", "Run"]
 
 AUGMENTATIONS = ("none", "flip", "crop_flip")
 PRECISIONS = ("float32", "float64", "bfloat16")
 SELECTIONS = ("last", "validation", "test")
+STARTS = ("none", "balance", "norms")
+_CHOICES = {"augment": AUGMENTATIONS, "precision": PRECISIONS, "select": SELECTIONS, "balance_start": STARTS}
 
 
 class _Momentum(dict[str, Any]):
@@ -59,6 +61,13 @@ class Run:
         measures: what else is measured after each epoch (or the last one, where it costs much), as product,norms
         measure_batch: held-out samples that the measures look at
         whiten: ZCA-whiten all images with this epsilon, as fitted on the training samples; none if not given
+        decay: penalties s/p |w|^p on every weight and bias, added to the gradient: strengths s by power, as l2=0.001
+        balance_start: what is done to the weights before the first step: none, balance, or norms (each weight and bias
+            takes the norm that balancing would give it, and nothing else of it)
+        balance_every: balance the network after every so many steps (0: never)
+        balance_p: which cost |w|^p balancing makes smallest
+        balance_repeats: train nothing; an epoch is a sweep of stochastic balancing, in that many random orders at once
+        trace_every: every so many steps write the loss, the norms and the balance deficits into trace.jsonl (0: never)
         preset: a label, not part of the hash
     """
 
@@ -88,6 +97,12 @@ class Run:
     measures: list[str] = field(default_factory=list)
     measure_batch: int = 500
     whiten: float | None = None
+    decay: dict[str, Any] = field(default_factory=dict)
+    balance_start: str = "none"
+    balance_every: int = 0
+    balance_p: float = 2.0
+    balance_repeats: int = 0
+    trace_every: int = 0
     preset: str = ""
 
     def __post_init__(self) -> None:
@@ -99,23 +114,29 @@ class Run:
         for name in ("version", "epochs", "batch_size", "measure_batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"'{name}' is {getattr(self, name)}; it must be at least 1")
-        for name in ("seed", "alignment_batch", "lr"):
+        for name in ("seed", "alignment_batch", "lr", "balance_every", "balance_repeats", "trace_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"'{name}' is {getattr(self, name)}; it must not be negative")
         if self.seed >= 2**63:
             raise InputError(f"'seed' is {self.seed}; it must be below 2**63")
-        for name in ("train_limit", "test_limit", "clip_norm", "whiten"):
+        for name in ("train_limit", "test_limit", "clip_norm", "whiten", "balance_p"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise InputError(f"'{name}' is {value}; it must be positive, or null for none")
+                none = ", or null for none" if name != "balance_p" else ""
+                raise InputError(f"'{name}' is {value}; it must be positive{none}")
         if not 0 <= self.validation < 1:
             raise InputError(f"'validation' is {self.validation}; give a fraction in [0, 1)")
         if self.validation == 0 and self.select == "validation":
             raise InputError("select 'validation' needs a validation split: set 'validation' above 0, or select 'last'")
-        for name, known in (("augment", AUGMENTATIONS), ("precision", PRECISIONS), ("select", SELECTIONS)):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"value of '{name}',", getattr(self, name), known)
         self._check_measures()
+        penalties.strengths(self.decay)
+        if self.balance_repeats and (self.balance_start != "none" or self.balance_every or self.decay or self.measures):
+            raise InputError(
+                "'balance_repeats' trains nothing; leave out balance_start, balance_every, decay, measures"
+            )
         if self.whiten is not None and self.augment != "none":
             raise InputError(f"augment '{self.augment}' moves pixels, which 'whiten' has mixed; use one of the two")
         optimisers.check_optimizer(self.optimizer, self.optimizer_options)

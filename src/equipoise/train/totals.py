@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equipoise.errors import RunError
 
-__all__ = ["NotFinite", "Totals"]
+__all__ = ["NotFinite", "Totals", "named"]
 
 
 class NotFinite(RunError):
@@ -21,10 +21,12 @@ class Totals:
     """Sums over the samples seen so far in an epoch: loss times count, right answers, count.
 
     On the CPU ``add`` raises ``NotFinite`` at once. Elsewhere the first bad step stays in a tensor until
-    ``check``, because reading it would make every step wait for the device.
+    ``check``, because reading it would make every step wait for the device. Without ``labelled`` there is nothing to
+    be right about.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, labelled: bool = True) -> None:
+        self._labelled = labelled
         wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         self._loss = torch.zeros((), dtype=wide, device=device)
         self._right = torch.zeros((), dtype=wide, device=device)
@@ -39,7 +41,7 @@ class Totals:
         self.count = 0
 
     def add(self, loss: Tensor, output: Tensor, y: Tensor, *, step: int) -> None:
-        """Add one batch: its mean loss (scalar), output (B, C) and labels (B,); ``step`` counts from 1."""
+        """Add one batch: its mean loss (scalar), output (B, C) and labels (B,) or target; ``step`` counts from 1."""
         if self._immediate:
             if not math.isfinite(loss.item()):
                 raise _bad_loss(step)
@@ -51,7 +53,8 @@ class Totals:
     def include(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
         """Add one batch without watching its loss."""
         self._loss.add_(loss, alpha=len(y))
-        self._right.add_((output.argmax(1) == y).sum())
+        if self._labelled:
+            self._right.add_((output.argmax(1) == y).sum())
         self.count += len(y)
 
     def check(self) -> None:
@@ -61,10 +64,10 @@ class Totals:
             raise _bad_loss(first)
 
     def means(self) -> tuple[float, float]:
-        """Mean loss and accuracy so far (waits for the device); NaN before the first batch."""
+        """Mean loss and accuracy so far (waits for the device); NaN before the first batch, and without labels."""
         if self.count == 0:
             return math.nan, math.nan
-        return self._loss.item() / self.count, self._right.item() / self.count
+        return self._loss.item() / self.count, self._right.item() / self.count if self._labelled else math.nan
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -75,6 +78,12 @@ class Totals:
         self._loss.fill_(state["loss"])
         self._right.fill_(state["right"])
         self.count = int(state["count"])
+
+
+def named(name: str, means: tuple[float, float]) -> dict[str, float]:
+    """``name_loss`` and ``name_accuracy``; without labels the loss alone."""
+    loss, accuracy = means
+    return {f"{name}_loss": loss} | ({} if math.isnan(accuracy) else {f"{name}_accuracy": accuracy})
 
 
 def _bad_loss(step: int) -> NotFinite:

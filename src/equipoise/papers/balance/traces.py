@@ -1,0 +1,95 @@
+"""Curves of the balance experiments from what their runs traced step by step, one series a part, over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from equipoise import plots
+from equipoise.papers.balance.networks import label_of
+from equipoise.papers.exhibits import Row
+from equipoise.papers.picking import named, series, split
+from equipoise.plots import Series
+from equipoise.train import storage
+
+__all__ = ["Panel", "Traces", "by_network", "curves_of", "finals", "panel", "slug", "stack", "traced", "traces"]
+
+Traces = Mapping[str, Sequence[Row]]
+Groups = Mapping[str, Sequence[Row]]
+
+
+def traces(rows: Iterable[Row], folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What each run traced, by its hash; runs without a trace are left out."""
+    found = {}
+    for row in rows:
+        path = folder / str(row["experiment"]) / str(row["hash"]) / "trace.jsonl"
+        if path.is_file():
+            found[str(row["hash"])] = storage.read_lines(path)
+    return found
+
+
+def traced(rows: Iterable[Row], followed: Traces, metric: str, *, x: str = "step") -> Series:
+    """The metric along ``x`` over the seeds in ``rows``: mean and standard deviation; gaps are left out."""
+    values: dict[Any, list[float]] = {}
+    for row in rows:
+        for point in followed.get(str(row["hash"]), ()):
+            if point.get(metric) is not None:
+                values.setdefault(point[x], []).append(float(point[metric]))
+    return series(dict(sorted(values.items())))
+
+
+def finals(rows: Iterable[Row], followed: Traces, metric: str) -> list[float]:
+    """The metric at the last point that has it, for each run."""
+    last = [[p[metric] for p in followed.get(str(row["hash"]), ()) if p.get(metric) is not None][-1:] for row in rows]
+    return [float(value) for values in last for value in values]
+
+
+def by_network(
+    rows: Sequence[Row], role: Callable[[Row], str], order: Sequence[str]
+) -> dict[str, dict[str, list[Row]]]:
+    """Rows by network, and within it by the part that they play."""
+    return {label: named(members, role, order=order) for label, members in split(rows, label_of).items()}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of several axes above one another: curves by name, in decades or not, and what a theory says of them."""
+
+    label: str
+    curves: Mapping[str, Series]
+    log: bool = False
+    theory: Mapping[str, Series] = field(default_factory=dict)
+    theory_label: str = ""
+
+
+def panel(groups: Groups, followed: Traces, metric: str, label: str, *, log: bool = False) -> Panel:
+    """The metric along training, a curve for each group that has it."""
+    return Panel(label, curves_of(groups, followed, metric), log)
+
+
+def curves_of(groups: Groups, followed: Traces, metric: str) -> dict[str, Series]:
+    """The metric along training by group; groups without two points are left out."""
+    found = {name: traced(rows, followed, metric) for name, rows in groups.items()}
+    return {name: one for name, one in found.items() if len(one.x) > 1}
+
+
+def stack(parts: Sequence[Panel], order: Sequence[str], *, xlabel: str = "step") -> Any:
+    """A figure of the panels that have curves, over one x axis, with one legend; None where none has."""
+    drawn = [one for one in parts if one.curves]
+    if not drawn:
+        return None
+    fig, axes = plots.panels(len(drawn), height=1.9)
+    for ax, one in zip(axes, drawn, strict=True):
+        below = xlabel if ax is axes[-1] else ""
+        theory = {"theory": one.theory, "theory_label": one.theory_label}
+        plots.learning_curves(ax, one.curves, xlabel=below, ylabel=one.label, log=one.log, order=order, **theory)
+    plots.share_legend(fig)
+    return fig
+
+
+def slug(text: str) -> str:
+    """A name for a file."""
+    kept = "".join(c if c.isalnum() else "-" for c in text.lower())
+    return "-".join(part for part in kept.split("-") if part)
