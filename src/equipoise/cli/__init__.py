@@ -1,4 +1,4 @@
-"""The command line: ``equipoise demo | list | run | train | compare | report | fetch``."""
+"""The command line: ``equipoise demo | list | run | train | compare | balance | report | fetch``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "an experiment at one of its presets, or one run from a spec file",
     "train": "a model of yours (or a built-in one) with one rule",
     "compare": "a model of yours (or a built-in one) with several rules",
+    "balance": "the weights of a trained network: same function, smallest norm",
     "report": "the page, and the tables, of what has run",
     "fetch": "download a data set from the Hugging Face hub",
 }

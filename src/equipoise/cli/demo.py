@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from equipoise import data, measure, models, plots, report, rules, sweep
+from equipoise.cli import balanced
 from equipoise.cli.flags import Where, take
 from equipoise.cli.outcome import show_table
 from equipoise.cli.pages import displays, page_of
@@ -217,8 +218,12 @@ def main(argv: Sequence[str]) -> int:
     rows, histories = [r for r in sweep.collect(folder) if r["hash"] in hashes], sweep.histories(folder)
     table = _summary_table(names, rows, costs)
     show_table(table)
+    residual = {"residual": next(run for kind, run in plan if kind == "residual" and run.rule == "bp")}
+    found = balanced.networks(residual, folder, where.machine())
+    show_table(balanced.table(found))
     shown = displays(rows, histories, folder)
-    page = page_of("Equipoise: the demo", shown, first=[_opening(table)], about=SECTIONS)
+    first = [_opening(table), balanced.section(found)]
+    page = page_of("Equipoise: the demo", shown, first=first, about=SECTIONS)
     target = report.write(Path(folder) / "report.html", page)
     sys.stdout.write(f"page: {target}   ({time.perf_counter() - begun:.0f} s)\n")
     return 0
