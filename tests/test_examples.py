@@ -17,6 +17,11 @@ def fractions(text: str) -> list[float]:
     return [float(number) for number in re.findall(r"\d+\.\d+", text)]
 
 
+def balanced(numbers: list[float]) -> bool:
+    norm, smaller, deficit, none, accuracy, same, moved = numbers
+    return smaller < norm and none < 1e-9 < 0.1 < deficit and accuracy == same > 0.85 and moved < 1e-4
+
+
 SAYS: dict[str, Callable[[str], bool]] = {
     "train_any_model": lambda out: fractions(out)[0] > 0.85,
     "angle_to_backprop": lambda out: all(a < b for b, a in zip(fractions(out)[:1], fractions(out)[1:2], strict=True)),
@@ -24,6 +29,10 @@ SAYS: dict[str, Callable[[str], bool]] = {
     "excitatory_cells": lambda out: fractions(out)[0] < 2.0 and "-" not in out,
     # Accuracy; then the angle at each step that was watched, which falls.
     "pepita_loop": lambda out: fractions(out)[0] > 0.85 and fractions(out)[1] > fractions(out)[-3],
+    # Norm, deficit, accuracy: before, after; then how far the scores moved.
+    "balance_trained_model": lambda out: balanced(fractions(out)[-7:]),
+    # 1,437 pictures are 45 batches, so each epoch ends balanced; the accuracy comes last.
+    "balance_in_training": lambda out: max(fractions(out)[:-1]) < 1e-5 and fractions(out)[-1] > 0.85,
     "pepita_lightning": lambda out: fractions(out)[-1] > 0.85,
     "pepita_trainer": lambda out: fractions(out)[-1] > 0.85,
 }
