@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,24 @@ from torch import Tensor, nn
 
 from equipoise.balance.graph import ScalingGraph, graph
 
-__all__ = ["exponents", "free", "leaves", "rescaled", "unchanged"]
+__all__ = ["Net", "draw", "exponents", "free", "leaves", "rescaled", "unchanged"]
+
+
+class Net(nn.Module):
+    """A forward pass written as a function of the module and its input."""
+
+    def __init__(self, run: Callable[..., Any], **parts: Any) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, nn.Parameter(part) if isinstance(part, Tensor) else part)
+        self.run = run
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.run(self, *inputs)
+
+
+def draw(*sizes: int) -> Tensor:
+    return torch.randn(*sizes, dtype=torch.float64)
 
 
 def exponents(made: ScalingGraph, z: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from equipoise.balance.costs import Mixture as Mixture
 from equipoise.balance.graph import ScalingGraph as ScalingGraph
 from equipoise.balance.graph import Units as Units
 from equipoise.balance.graph import graph as graph
+from equipoise.balance.homogeneous import is_homogeneous as is_homogeneous
 from equipoise.balance.report import BalanceReport as BalanceReport
 from equipoise.balance.report import Deficit as Deficit
 from equipoise.balance.solve import balance_ as balance_

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.balance.conditions import masked_tie, nonzero, same_exponent
-from equipoise.balance.ledger import Ledger, Use
+from equipoise.balance.ledger import Ledger, Use, compact
 from equipoise.errors import InputError
 
 __all__ = ["Boundary", "Builder", "Opened"]
@@ -70,7 +70,6 @@ class Builder(Ledger):
         self.scale_free: set[str] = set()
         self.frozen = self._matching(frozen)
         self._parts: dict[str, list[_Part]] = {}
-        self._idle: list[tuple[int, int]] = []
 
     def _matching(self, patterns: Sequence[str]) -> set[str]:
         every = dict(self.model.named_parameters(remove_duplicate=False))
@@ -86,12 +85,6 @@ class Builder(Ledger):
         """Open a node for each unit of the layer ``name``."""
         ids = self.fresh(shape)
         self.opened.append(Opened(name, ids, list(weights)))
-        return ids
-
-    def zeros(self, shape: Sequence[int]) -> Tensor:
-        """Nodes for values that are 0, which any scale leaves as they are."""
-        ids = self.fresh(shape)
-        self._idle.append((self.nodes - ids.numel(), self.nodes))
         return ids
 
     def use(self, parameter: str | Tensor, into: Tensor, out_of: Tensor, bias: bool = False) -> None:
@@ -115,7 +108,10 @@ class Builder(Ledger):
 
     def use_part(self, name: str, into: Tensor, out_of: Tensor, cover: Tensor | None, bias: bool = False) -> None:
         """The same for the elements that ``cover`` marks alone."""
-        self._parts.setdefault(name, []).append(_Part(Use(name, into, out_of, bias), cover))
+        part = _Part(Use(name, into, out_of, bias), cover)
+        held = self._parts.setdefault(name, [])
+        if not any(_same(part, other) for other in held):
+            held.append(part)
 
     def bound(self, name: str, kind: str, ids: Sequence[Tensor], why: str, *, scale_free: bool = False) -> None:
         """Signals with these nodes are read as they are, by the operation ``kind`` at ``name``."""
@@ -129,11 +125,8 @@ class Builder(Ledger):
 
     def _alive(self, ids: Tensor) -> bool:
         """Whether some of the nodes are neither visible nor those of a value that is 0."""
-        flat = ids[tuple(slice(0, 1) if s == 0 else slice(None) for s in ids.stride())].reshape(-1)
-        flat = flat[flat != 0]
-        for low, high in self._idle:
-            flat = flat[(flat < low) | (flat >= high)]
-        return flat.numel() > 0
+        flat = compact(ids).reshape(-1)
+        return bool(((flat != 0) & ~self.idle()[flat]).any())
 
     def pin(self, name: str, why: str) -> None:
         """The parameter ``name`` is read as it is: it keeps its value."""
@@ -173,3 +166,9 @@ class Builder(Ledger):
             into[new], out_of[new] = a[new], b[new]
             covered |= cover
         return Use(name, into, out_of, parts[0].use.bias)
+
+
+def _same(one: _Part, other: _Part) -> bool:
+    """Whether two uses say the same: a layer that runs again on classes that it met before."""
+    pairs = ((one.use.into, other.use.into), (one.use.out_of, other.use.out_of), (one.cover, other.cover))
+    return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)

@@ -34,9 +34,17 @@ def masked_tie(ledger: Ledger, a: Tensor, b: Tensor, mask: Tensor | None, why: s
     a, b = _padded(a, mask.ndim), _padded(b, mask.ndim)
     for axis in set(range(mask.ndim)) - _axes(a) - _axes(b):
         mask = mask.any(axis, keepdim=True)
+    if not _axes(a) & _axes(b) and _joined(mask, _axes(a)) and _joined(mask, _axes(b)):
+        ledger.tie(a, b, why)
+        return
     shape = torch.broadcast_shapes(a.shape, b.shape, mask.shape)
     here = mask.expand(shape)
     ledger.tie(a.expand(shape)[here], b.expand(shape)[here], why)
+
+
+def _joined(mask: Tensor, axes: set[int]) -> bool:
+    """Whether some element along the other axes meets every element of ``axes``: then these are all in one class."""
+    return bool((mask.all(sorted(axes)) if axes else mask).any())
 
 
 def same_exponent(ledger: Ledger, one: Use, other: Use, mask: Tensor | None) -> None:

@@ -120,5 +120,5 @@ def stopped(error: Exception) -> InputError:
     last = frames[-1]
     line = linecache.getline(last.filename, last.lineno or 0).strip()
     where = f"{Path(last.filename).name}:{last.lineno}"
-    hint = "" if isinstance(error, InputError) else "; a trace has shapes but no values: declare the graph by hand"
-    return InputError(f"the model does not trace at {where} `{line}`: {words}{hint}")
+    way_out = "pass an example= that fits, or declare the graph by hand (balance.Builder)"
+    return InputError(f"the model does not trace at {where} `{line}`: {words}; {way_out}")

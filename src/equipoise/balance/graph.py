@@ -136,13 +136,16 @@ def _needed(uses: Sequence[Use], classes: Tensor) -> Tensor:
 
 def _units(opened: Sequence[Opened], rows: Rows, reasons: dict[int, str], free_of_scale: set[int]) -> tuple[Units, ...]:
     owner: dict[int, str] = {}
-    seen: dict[str, int] = {}
+    seen: dict[str, list[Tensor]] = {}
     result = []
     for one in opened:
-        seen[one.name] = seen.get(one.name, 0) + 1
-        name = one.name if seen[one.name] == 1 else f"{one.name} ({seen[one.name]})"
         nodes = one.ids.reshape(-1)
         label = rows.label[nodes]
+        before = seen.setdefault(one.name, [])
+        if any(torch.equal(label, other) for other in before) and not (label == -1).any():
+            continue  # the layer runs again, with the classes that it has
+        before.append(label)
+        name = one.name if len(before) == 1 else f"{one.name} ({len(before)})"
         live = label[label > 0]
         classes = int(live.unique().numel() + (label == -1).sum())
         others = sorted({owner[k] for k in live.unique().tolist() if k in owner})

@@ -77,10 +77,11 @@ class Held:
         if int(cover.sum()) < index.numel():
             seen = [ids.expand(self.shape).reshape(-1) for ids in (into, out_of)]
             differ = (seen[0] != whole[0][index]) | (seen[1] != whole[1][index])
-            kept = Use(self.name, whole[0][index][differ], whole[1][index][differ])
-            same_exponent(builder, kept, Use(self.name, seen[0][differ], seen[1][differ]), None)
-        shaped = [ids.reshape(parameter.shape) for ids in (*whole, cover)]
-        builder.use_part(self.name, *shaped, bias)
+            if differ.any():
+                kept = Use(self.name, whole[0][index][differ], whole[1][index][differ])
+                same_exponent(builder, kept, Use(self.name, seen[0][differ], seen[1][differ]), None)
+        new_into, new_out_of, covered = (ids.reshape(parameter.shape) for ids in (*whole, cover))
+        builder.use_part(self.name, new_into, new_out_of, covered, bias)
 
     def narrowed(self) -> Held:
         """The view with each expanded axis, along which one element is repeated, at length 1."""

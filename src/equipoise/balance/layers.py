@@ -47,7 +47,7 @@ def weigh(call: Call, x: Tensor, x_labels: Labels, held: Held, w_labels: Labels,
 
 
 def _arranged(ids: Tensor, labels: Labels, wanted: Labels) -> Tensor:
-    """``ids`` with its axes in the order ``wanted``, length 1 where it has no such axis; the rest must have length 1."""
+    """``ids`` with its axes in the order ``wanted``, of length 1 where it lacks one; other axes must have length 1."""
     dropped = [axis for axis, label in enumerate(labels) if label not in wanted]
     for axis in reversed(dropped):
         ids = ids.select(axis, 0)

@@ -1,4 +1,4 @@
-"""Operations on one element at a time: what is positively homogeneous passes a scale on, to a power where it has one."""
+"""Operations on one element at a time: what is positively homogeneous passes a scale on, or a power of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equipoise.balance.held import Held
 from equipoise.balance.signals import Call, handles
 
 __all__ = ["same_scale"]
@@ -81,15 +82,31 @@ def _clamp(call: Call) -> Tensor:
 
 def same_scale(call: Call, values: list[Any]) -> Tensor:
     """Signals that are added or compared: they carry the same scale; a constant other than 0 carries none."""
-    signals, held = call.signals, [call.signals.held(value) for value in values]
-    terms = [value for value in values if not (_number(value) == 0)]
-    moving = [v for v in terms if signals.carries(v)]
-    if len(moving) < len(terms) and not any(h is not None for h in held):
+    terms = [value for value in values if _number(value) != 0]
+    moving = [value for value in terms if call.signals.carries(value)]
+    weights = [held for value in terms if (held := call.signals.held(value)) is not None]
+    if len(moving) + len(weights) < len(terms):
         call.bound(moving, "a constant is added" if call.name != "where" else "a constant stands beside it")
-    ids = [signals.elementwise(h, bias=True) if (h := signals.held(v)) is not None else call.gains(v) for v in terms]
+    if not moving:
+        moving, weights = terms[:1], [held for held in weights if held is not call.signals.held(terms[0])]
+    ids = [call.gains(value) for value in moving]
     for other in ids[1:]:
         call.builder.tie(ids[0], other, "added to a visible signal")
-    return max(ids, key=lambda each: (each.shape == call.result.shape, each.ndim)).expand(call.result.shape)
+    best = max(ids, key=lambda each: (each.shape == call.result.shape, each.ndim)).expand(call.result.shape)
+    for held in weights:
+        _added(call, best, held)
+    return best
+
+
+def _added(call: Call, ids: Tensor, held: Held) -> None:
+    """A parameter added to nodes ``ids``: a bias, which takes the classes of what it is added to."""
+    shape = (1,) * (ids.ndim - len(held.shape)) + tuple(held.shape)
+    shared = [axis for axis, size in enumerate(ids.shape) if shape[axis] < size]
+    row = call.builder.tie_along(ids, shared, f"shares '{held.name}'")
+    held.use(call.builder, row.expand(shape).reshape(held.shape), call.builder.visible(), bias=True)
+    for one in call.builder.opened:
+        if one.name == held.name.rpartition(".")[0] and held.name not in one.weights:
+            one.weights.append(held.name)
 
 
 @handles(

@@ -36,6 +36,7 @@ def _pool(call: Call) -> Any:
 
 
 def _windows(call: Call, x: Tensor, axes: int, geometry: Sequence[tuple[int, ...]], ceil: bool) -> Any:
+    """``geometry``: kernel, dilation, padding and stride, an integer an axis."""
     ids = call.gains(x)
     space = list(range(x.ndim - axes, x.ndim))
     values = call.result[0] if isinstance(call.result, tuple) else call.result
@@ -44,10 +45,11 @@ def _windows(call: Call, x: Tensor, axes: int, geometry: Sequence[tuple[int, ...
     if ceil or axes == 3 or x.ndim != axes + 2:
         return _spread(call, call.builder.tie_along(ids, space, _WHY), space, values)
     small = ids[:1] if ids.stride(0) == 0 else ids
-    flat, shaped = ([0] if axes == 1 else []), (small[..., None, :] if axes == 1 else small)
-    kernel, dilation, padding, stride = ([*(v or 1 for v in flat), *sizes] for sizes in geometry)
-    padding = [0, *padding[1:]] if axes == 1 else padding
-    patches = F.unfold((shaped + 1).double(), kernel, dilation, padding, stride).long() - 1
+    if axes == 1:
+        small = small.unsqueeze(2)
+        geometry = [(rest, *sizes) for rest, sizes in zip((1, 1, 0, 1), geometry, strict=True)]
+    kernel, dilation, padding, stride = geometry
+    patches = F.unfold((small + 1).double(), kernel, dilation, padding, stride).long() - 1
     patches = patches.reshape(small.shape[0], small.shape[1], -1, patches.shape[-1])
     highest = patches.amax(2)
     inside = patches >= 0

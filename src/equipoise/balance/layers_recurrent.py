@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equipoise.balance.layers import add_bias, contract
+from equipoise.balance.layers import add_bias
 from equipoise.balance.signals import Call, handles
 
 __all__: list[str] = []

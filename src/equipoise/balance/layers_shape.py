@@ -16,7 +16,18 @@ from equipoise.balance.signals import Call, handles
 __all__: list[str] = []
 
 _SHAPED = frozenset(
-    {"view", "reshape", "view_as", "reshape_as", "flatten", "ravel", "unflatten", "squeeze", "unsqueeze", "_unsafe_view"}
+    {
+        "view",
+        "reshape",
+        "view_as",
+        "reshape_as",
+        "flatten",
+        "ravel",
+        "unflatten",
+        "squeeze",
+        "unsqueeze",
+        "_unsafe_view",
+    }
 )
 _PROPERTIES = frozenset({"T", "mT", "H", "mH"})
 

@@ -96,6 +96,7 @@ class Ledger:
         self._fixed: list[tuple[Tensor, str]] = []
         self._sums: list[tuple[Tensor, tuple[float, ...]]] = []
         self._defined: list[Tensor] = []
+        self._idle: list[Tensor] = []
 
     def fresh(self, shape: int | Sequence[int]) -> Tensor:
         """New nodes in a tensor of ``shape``."""
@@ -103,6 +104,19 @@ class Ledger:
         ids = torch.arange(self.nodes, self.nodes + torch.Size(sizes).numel()).reshape(sizes)
         self.nodes += ids.numel()
         return ids
+
+    def zeros(self, shape: int | Sequence[int]) -> Tensor:
+        """Nodes for values that are 0, which any scale leaves as they are: they follow what they are tied to."""
+        ids = self.fresh(shape)
+        self._idle.append(ids.reshape(-1))
+        return ids
+
+    def idle(self) -> Tensor:
+        """Which nodes are those of values that are 0, (nodes,)."""
+        mask = torch.zeros(self.nodes, dtype=torch.bool)
+        for ids in self._idle:
+            mask[ids] = True
+        return mask
 
     def visible(self, shape: int | Sequence[int] = ()) -> Tensor:
         """Node 0 in a tensor of ``shape`` that takes no memory."""
@@ -208,20 +222,23 @@ class Ledger:
     def solve(self, needed: Tensor | None = None) -> Rows:
         """Every node over free variables.
 
-        ``needed``: the nodes that some parameter's exponent holds; a variable that none of them depends on is 0.
+        ``needed``: the nodes that some parameter's exponent holds; a variable that none of them depends on is 0, and so
+        is one of values that are 0 alone.
         """
         root = self.classes()
-        defined = torch.zeros(self.nodes, dtype=torch.bool)
+        live = torch.zeros(self.nodes, dtype=torch.bool)
+        live[root[~self.idle()]] = True
+        first = ~live
         for ids in self._defined:
-            defined[root[ids]] = True
-        pivots = eliminate([(root[rows], c) for rows, c in self._sums], defined)
+            first[root[ids]] = True
+        pivots = eliminate([(root[rows], c) for rows, c in self._sums], first)
         wanted = torch.arange(self.nodes) if needed is None else torch.unique(needed)
-        return _rows(root, pivots, root[wanted].unique().tolist())
+        return _rows(root, pivots, root[wanted].unique().tolist(), live.tolist())
 
 
-def _rows(root: Tensor, pivots: dict[int, dict[int, float]], wanted: list[int]) -> Rows:
-    """Number the variables that the wanted classes depend on, and write each class over them."""
-    variables = {variable for node in wanted if node for variable in pivots.get(node, (node,))}
+def _rows(root: Tensor, pivots: dict[int, dict[int, float]], wanted: list[int], live: list[bool]) -> Rows:
+    """Number the live variables that the wanted classes depend on, and write each class over them."""
+    variables = {variable for node in wanted if node for variable in pivots.get(node, (node,)) if live[variable]}
     index = {node: k for k, node in enumerate(sorted(variables))}
     label = torch.zeros(len(root), dtype=torch.int64)
     label[torch.tensor(list(index), dtype=torch.int64)] = torch.arange(1, len(index) + 1)

@@ -107,18 +107,18 @@ class Signals:
             return self.elementwise(held)
         return self.builder.visible(value.shape if isinstance(value, Tensor) else ())
 
-    def elementwise(self, held: Held, bias: bool = False) -> Tensor:
+    def elementwise(self, held: Held) -> Tensor:
         """The nodes of a parameter that is used as an activity is: one for each element."""
-        if held.name not in self._elementwise and held.shape.numel() > _MOST_ELEMENTS:
+        parameter = self.builder.parameters[held.name]
+        if parameter.numel() > _MOST_ELEMENTS:
             self.builder.pin(held.name, "used element by element, in more elements than have classes")
-            self._elementwise[held.name] = self.builder.visible(self.builder.parameters[held.name].shape)
+            return self.builder.visible(held.shape)
         if held.name not in self._elementwise:
-            parameter = self.builder.parameters[held.name]
-            ids = self.builder.units(held.name, parameter.shape, [held.name])
-            self.builder.use(held.name, ids, self.builder.visible(), bias)
-            self._elementwise[held.name] = ids
+            self._elementwise[held.name] = self.builder.units(held.name, parameter.shape, [held.name])
         ids = self._elementwise[held.name]
-        return ids.permute(held.order) if held.order is not None else ids.reshape(-1)[held.index()]
+        ids = ids.permute(held.order) if held.order is not None else ids.reshape(-1)[held.index()]
+        held.use(self.builder, ids, self.builder.visible())
+        return ids
 
     def track(self, value: Tensor, ids: Tensor) -> None:
         """``value`` is an activity with these nodes."""

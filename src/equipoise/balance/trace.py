@@ -39,7 +39,7 @@ _OPENED = (F.multi_head_attention_forward,)
 
 
 def trace(model: nn.Module, example: Any, frozen: Sequence[str]) -> Builder:
-    """The ledger of one forward pass of ``model``; with no ``example``, of the first guessed input that runs through."""
+    """The ledger of one forward pass of ``model``, on ``example`` or on the first guessed input that runs through."""
     failure: InputError | None = None
     for args, kwargs in candidates(model, example):
         try:
@@ -55,9 +55,10 @@ def trace(model: nn.Module, example: Any, frozen: Sequence[str]) -> Builder:
 
 def _traced(model: nn.Module, args: Any, kwargs: Any, frozen: Sequence[str]) -> Builder:
     watched = Trace(model, frozen)
+    inputs, named = watched.entering(args), watched.entering(kwargs)
     try:
         with watched.watching():
-            output = model(*watched.entering(args), **watched.entering(kwargs))
+            output = model(*inputs, **named)
     except Exception as error:
         raise stopped(error) from error
     found = [value for value in outputs(output) if watched.carries(value)]

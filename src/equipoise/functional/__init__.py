@@ -1,5 +1,6 @@
 """Pure mathematics on tensors: state in, state out; works under ``vmap``, ``compile``, float64 and bfloat16."""
 
+from equipoise.functional.bipu import bipu as bipu
 from equipoise.functional.constraints import Interval as Interval
 from equipoise.functional.constraints import NonNegative as NonNegative
 from equipoise.functional.constraints import NonPositive as NonPositive
