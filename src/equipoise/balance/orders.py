@@ -198,5 +198,5 @@ def _between(edges: Edges, left: Tensor, right: Tensor) -> Tensor:
     if edges.rows is None or edges.cols is None:
         return ((left @ edges.value) * right).sum(1)
     shape = (len(edges.into), len(edges.out_of))
-    matrix = torch.sparse_coo_tensor(torch.stack([edges.rows, edges.cols]), edges.value, shape)
+    matrix = torch.sparse_coo_tensor(torch.stack([edges.rows, edges.cols]), edges.value, shape, check_invariants=False)
     return (torch.sparse.mm(matrix, right.T.contiguous()).T * left).sum(1)

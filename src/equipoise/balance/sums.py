@@ -72,7 +72,7 @@ class UnitSums:
         for group in self.graph.units:
             labels = self.graph.rows.label[group.nodes.reshape(-1)]
             mine = (labels[labels > 0] - 1).unique()
-            if len(mine):
+            if len(mine) and not any(torch.equal(mine, other) for other in found.values()):
                 found[group.name] = mine
         return found
 
@@ -134,7 +134,9 @@ def _signed(general: Tensor) -> tuple[Tensor, Tensor]:
     rows = general.to_sparse_coo().coalesce()
     (node, unit), size = rows.indices(), (rows.shape[1], rows.shape[0])
     return tuple(
-        torch.sparse_coo_tensor(torch.stack([unit, node]), (sign * rows.values()).double().clamp_min(0), size)
+        torch.sparse_coo_tensor(
+            torch.stack([unit, node]), (sign * rows.values()).double().clamp_min(0), size, check_invariants=False
+        )
         for sign in (1, -1)
     )  # type: ignore[return-value]
 

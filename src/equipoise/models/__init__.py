@@ -2,6 +2,7 @@
 
 from equipoise.models.balanced import autoencoder as autoencoder
 from equipoise.models.balanced import cnn as cnn
+from equipoise.models.balanced import local as local
 from equipoise.models.catalogue import describe as describe
 from equipoise.models.catalogue import make as make
 from equipoise.models.catalogue import names as names

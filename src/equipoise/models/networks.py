@@ -19,9 +19,9 @@ __all__ = ["ResidualNet", "conv", "mlp"]
 def mlp(text: str) -> nn.Sequential:
     """Fully connected, ReLU between layers, options behind a comma: mlp:784-300-10,dropout=0.1
 
-    Layer widths from input to classes; the input is flattened. More options: ``activation=tanh`` (or sigmoid, or
-    identity, which makes it linear), ``bias=no``, ``init=he_uniform`` or ``init=he_normal`` (biases then start at 0),
-    and ``input_dropout=0.1`` for the input itself.
+    Layer widths from input to classes; the input is flattened. More options: ``activation=tanh`` (or sigmoid,
+    leaky_relu, squared_relu, or identity, which makes it linear), ``bias=no``, ``init=he_uniform`` or
+    ``init=he_normal`` (biases then start at 0), and ``input_dropout=0.1`` for the input itself.
     """
     spec, form = f"mlp:{text}", "mlp:784-300-10"
     sizes, style = read_style(text, spec, dropout=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.errors import InputError
+from equipoise.nn import BiPU, LocallyConnected2d
 
 __all__ = ["Style", "image_sizes", "integers", "read_style"]
 
@@ -21,7 +22,14 @@ def integers(text: str, separator: str, spec: str, form: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "identity": nn.Identity}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+    "leaky_relu": nn.LeakyReLU,
+    "squared_relu": lambda: BiPU(2.0),
+}
 _INITS: dict[str, Callable[..., Tensor] | None] = {
     "torch": None,
     "he_uniform": nn.init.kaiming_uniform_,
@@ -69,8 +77,11 @@ class Style:
         initialise = _INITS[self.init]
         if initialise is not None:
             for layer in network:
-                if isinstance(layer, (nn.Linear, nn.Conv2d)):
-                    initialise(layer.weight, nonlinearity="relu")
+                if isinstance(layer, (nn.Linear, nn.Conv2d, LocallyConnected2d)):
+                    # A local layer's last axis is its fan-in, as that of the matrix which its kernels make up.
+                    initialise(
+                        layer.weight.flatten(0, -2) if layer.weight.ndim == 3 else layer.weight, nonlinearity="relu"
+                    )
                     if layer.bias is not None:
                         layer.bias.zero_()
         return network

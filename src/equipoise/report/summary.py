@@ -36,6 +36,11 @@ CODES = frozenset({"hash", "commit"})
 WORDS = frozenset({"rule", "data", "model", "preset", "device", "commit"})
 BY = ("experiment", "data", "model", "rule")
 SHORT_COMMIT = 9
+OUTCOMES = (
+    ("test_accuracy", "test accuracy, %", 100.0),
+    ("test_loss", "test loss", 1.0),
+    ("distance", "distance", 1.0),
+)
 OUTCOME = (
     "Test accuracy: mean ± half the 95 % Student interval over seeds. Angle to backprop: mean over the hidden layers. "
     "Seconds: one run's training, mean."
@@ -115,16 +120,24 @@ def group(rows: Iterable[Row], metric: str, *, by: Sequence[str] = BY) -> list[G
 
 
 def outcome_table(rows: Sequence[Row], *, caption: str = OUTCOME) -> Table:
-    """One row per group of runs: test accuracy in per cent, the hidden layers' mean angle, seeds, seconds of a run."""
-    groups = group(rows, "test_accuracy")
+    """One row per group of runs: test accuracy in per cent, the hidden layers' mean angle, seeds, seconds of a run.
+
+    Where runs have no accuracy, their outcome is the test loss, or the distance of what they balanced to balance.
+    """
+    metric, head, factor = next(
+        (one for one in OUTCOMES if rows and all(row.get(one[0]) not in (None, "") for row in rows)), OUTCOMES[0]
+    )
+    groups = group(rows, metric)
     more: dict[str, Sequence[Cell]] = {}
-    for head, metric in (("angle, °", "angle"), ("seconds", "seconds")):
-        found = {one.hashes: one.estimate.mean for one in group(rows, metric)}
+    others = (("test accuracy, %", "test_accuracy", 100), ("angle, °", "angle", 1), ("seconds", "seconds", 1))
+    for name, other, times in others[metric == "test_accuracy" :]:
+        found = {one.hashes: times * one.estimate.mean for one in group(rows, other)}
         if found:
             means = [found.get(one.hashes, math.nan) for one in groups]
-            more[head] = [Number(m, f"{m:.1f}") if math.isfinite(m) else NOTHING for m in means]
-    percent = [dataclasses.replace(one, values=tuple(100 * v for v in one.values)) for one in groups]
-    return group_table(percent, metric="test accuracy, %", caption=caption, more=more)
+            more[name] = [Number(m, f"{m:.1f}") if math.isfinite(m) else NOTHING for m in means]
+    scaled = [dataclasses.replace(one, values=tuple(factor * v for v in one.values)) for one in groups]
+    said = caption if metric == "test_accuracy" else caption.replace("Test accuracy", head.capitalize(), 1)
+    return group_table(scaled, metric=head, caption=said, more=more)
 
 
 def group_table(

@@ -13,7 +13,7 @@ __all__ = ["EXPERIMENTS"]
 
 _PAPER = "Neural Synaptic Balance"
 _OURS = "learning rates, strengths, epochs, initialisation and the kernels of the local layers are ours"
-_DIGITS = ("autoencoder-digits",)
+_DIGITS = ("autoencoder-digits", "local-digits")
 _LOOK = Scale(epochs=3, trace_every=10)
 _SHORT = Scale(epochs=4, train_limit=10_000, test_limit=2_000, trace_every=10)
 

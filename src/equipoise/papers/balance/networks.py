@@ -18,7 +18,7 @@ class Network:
     """A network, its data, and the protocol: what the paper says of it and, where it says nothing, our own choice.
 
     sizes, batch size, loss and plain SGD are the paper's for the first two networks (section 6). Ours are the rates,
-    the strengths of the regularisers, the epochs, torch's initialisation, and the kernels of the local layers, which
+    the strengths of the regularisers, the epochs, the initialisation, and the kernels of the local layers, which
     are those that give the paper's sizes. ``rates`` are those of Figure 4, ``units`` counts the hidden ones.
     """
 
@@ -53,7 +53,7 @@ NETWORKS: dict[str, Network] = {
     ),
     "local": Network(
         label="locally connected, CIFAR-10",
-        model="local:3x32x32-300-100-10",
+        model="local:3x32x32-300-100-10,init=he_uniform",
         data="cifar10",
         loss="cross_entropy",
         batch_size=5,
@@ -81,7 +81,7 @@ NETWORKS: dict[str, Network] = {
     ),
     "local-digits": Network(
         label="locally connected, small digits",
-        model="local:1x8x8-32-16-10",
+        model="local:1x8x8-32-16-10,init=he_uniform",
         data="digits",
         loss="cross_entropy",
         batch_size=20,
