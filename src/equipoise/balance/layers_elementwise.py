@@ -82,7 +82,7 @@ def _clamp(call: Call) -> Tensor:
 
 def same_scale(call: Call, values: list[Any]) -> Tensor:
     """Signals that are added or compared: they carry the same scale; a constant other than 0 carries none."""
-    terms = [value for value in values if _number(value) != 0]
+    terms = [value for value in values if not call.signals.is_zero(value)] or values[:1]
     moving = [value for value in terms if call.signals.carries(value)]
     weights = [held for value in terms if (held := call.signals.held(value)) is not None]
     if len(moving) + len(weights) < len(terms):
@@ -201,8 +201,11 @@ def _sign(call: Call) -> Tensor:
 
 
 @handles("zeros_like", "new_zeros", "empty_like", "new_empty")
-def _zeros_like(call: Call) -> Tensor:
-    return call.builder.zeros(call.result.shape)
+def _zeros_like(call: Call) -> Tensor | None:
+    if not call.result.is_floating_point():
+        return None
+    call.signals.zeros(call.result)
+    return call.gains(call.result)
 
 
 @handles("ones_like", "rand_like", "randn_like", "full_like", "new_ones", "new_full", "new_tensor", "bernoulli_like")

@@ -174,6 +174,7 @@ def _selected(call: Call) -> Any:
 @handles("__setitem__", "copy", "fill")
 def _assigned(call: Call) -> Any:
     target = call.args[0]
+    call.signals.written(target)
     where, value = (call.args[1], call.args[2]) if call.name == "__setitem__" else (..., call.get(1, "src", 0.0))
     ids = call.gains(value)
     if isinstance(value, (int, float)) and value == 0:

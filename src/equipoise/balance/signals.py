@@ -77,6 +77,7 @@ class Signals:
         self._metas: dict[int, Tensor] = {}
         self._known: set[int] = set()
         self._alive: list[Tensor] = []  # an id is a tensor's for as long as the tensor lives
+        self._zeros: set[int] = set()
         self._elementwise: dict[str, Tensor] = {}
         self._owned = {id(tensor) for tensor in [*model.parameters(), *model.buffers()]}
         for name, parameter in self.builder.parameters.items():
@@ -125,6 +126,20 @@ class Signals:
         self._held.pop(id(value), None)
         self._ids[id(value)] = ids if ids.shape == value.shape else ids.expand(value.shape)
         self.remember(value)
+
+    def zeros(self, value: Tensor) -> None:
+        """``value`` was made of zeros, which have nodes of their own until something is written into them."""
+        self.track(value, self.builder.zeros(value.shape))
+        self._zeros.add(id(value))
+
+    def is_zero(self, value: Any) -> bool:
+        """Whether ``value`` is the number 0, or a tensor of zeros that nothing was written into."""
+        return id(value) in self._zeros if isinstance(value, Tensor) else isinstance(value, (int, float)) and value == 0
+
+    def written(self, value: Tensor) -> None:
+        """Something was written into ``value``, and with it into what it is a view of."""
+        base = value._base if value._is_view() else None
+        self._zeros -= {id(value), id(base)}
 
     def hold(self, value: Tensor, held: Held) -> None:
         """``value`` is this view of a parameter."""

@@ -173,11 +173,12 @@ class Trace(Signals):
         if isinstance(result, Tensor) and result.is_floating_point() and result.numel() <= _MOST_ZEROS:
             empty = name in _FILLED and not result.is_meta and not bool(torch.count_nonzero(result))
             if name in _ZEROS or empty:
-                self.track(result, self.builder.zeros(result.shape))
+                self.zeros(result)
         return result
 
     def _written(self, target: Tensor, ids: Any) -> Tensor:
         """An operation wrote into ``target``: its views share its nodes, so that the old and the new are equal."""
+        self.written(target)
         if isinstance(ids, Tensor) and self.held(target) is None:
             if self.carries(target) or target._is_view():
                 self.builder.tie(ids, self.gains(target), "written into a visible tensor")

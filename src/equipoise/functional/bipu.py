@@ -13,7 +13,7 @@ from equipoise.errors import InputError
 __all__ = ["bipu"]
 
 
-def bipu(x: Float[Tensor, "*B"], c: float, C: float = 1.0, D: float = 0.0) -> Float[Tensor, "*B"]:
+def bipu(x: Float[Tensor, "*B"], c: float | int, C: float | int = 1.0, D: float | int = 0.0) -> Float[Tensor, "*B"]:
     """A power of the input with a factor of its own on each side of 0.
 
         f(x) = C x^c  for x >= 0,     D |x|^c  for x < 0,     so that f(lambda x) = lambda^c f(x) for lambda > 0
