@@ -1,6 +1,20 @@
 """Every sabotage of ``python -m tests.mutants``, gathered from ``sabotages/``, one file a part of the package."""
 
-from tests.sabotages import cli, data, errata, exhibits, ground, measure, models, papers, pepita, rules, sweep, train
+from tests.sabotages import (
+    balance_command,
+    cli,
+    data,
+    errata,
+    exhibits,
+    ground,
+    measure,
+    models,
+    papers,
+    pepita,
+    rules,
+    sweep,
+    train,
+)
 
 MUTANTS = (
     *ground.MUTANTS,
@@ -15,4 +29,5 @@ MUTANTS = (
     *errata.MUTANTS,
     *exhibits.MUTANTS,
     *cli.MUTANTS,
+    *balance_command.MUTANTS,
 )

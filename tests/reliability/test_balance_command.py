@@ -239,6 +239,17 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert sorted(path.name for path in file.parent.iterdir()) == [target.name, file.name]
 
 
+def test_a_long_balance_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    often, seldom = command.Progress(every=0.0), command.Progress(every=1e6)
+    for iteration in (1, 2):
+        often(iteration, 12.5, 0.03)
+        seldom(iteration, 12.5, 0.03)
+    assert capsys.readouterr() == (
+        "",
+        "".join(f"iteration {k}: cost 12.5, largest relative deficit 3.0e-02\n" for k in (1, 2)),
+    )
+
+
 def test_a_change_is_relative_to_the_largest_output() -> None:
     before = [torch.tensor([1.0, -4.0]), torch.tensor([0.5])]
     after = [torch.tensor([1.0, -4.0]), torch.tensor([0.7])]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,14 +119,12 @@ class Progress:
 def _flags(argv: Sequence[str]) -> Flags:
     import tyro
 
-    annotated = Annotated[Flags, tyro.conf.OmitArgPrefixes]
-    words = ["--weights", *argv] if argv and not argv[0].startswith("-") else list(argv)
-    return tyro.cli(  # type: ignore[call-overload]
-        annotated,
-        args=words,
+    return tyro.cli(
+        Flags,
+        args=list(argv),
         prog="equipoise balance",
         description="The same function with the smallest norm: equipoise balance WEIGHTS --model MODEL",
-        config=(tyro.conf.FlagCreatePairsOff,),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalRequiredArgs),
     )
 
 

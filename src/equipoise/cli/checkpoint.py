@@ -95,12 +95,17 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(every[:SHOWN]) + more
 
 
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """The model's own parameters and buffers by name, a tied one under each of its names."""
+    return {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+
+
 def _names(model: nn.Module, checkpoint: Checkpoint) -> dict[str, str]:
     """From the model's names to the file's, where a wrapper may have put one word before all of them.
 
     A tensor that the model holds under several names may stand in the file under one of them.
     """
-    state = model.state_dict(keep_vars=True)
+    state = _state(model)
     for wrapper in ("", *WRAPPERS):
         inner = {name.removeprefix(wrapper): name for name in checkpoint.tensors if name.startswith(wrapper)}
         if len(inner) == len(checkpoint.tensors) and set(inner) <= set(state):
@@ -123,12 +128,12 @@ def _names(model: nn.Module, checkpoint: Checkpoint) -> dict[str, str]:
 
 @torch.no_grad()
 def fill(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Give ``model`` the weights, in the precision that they have in the file.
+    """Give ``model`` the weights themselves, no copies, in the precision that they have in the file.
 
     Raises ``InputError`` for names or shapes that do not match, weights that are no floating-point numbers, and
     tensors that are one in the model and differ in the file.
     """
-    inner, state = _names(model, checkpoint), model.state_dict(keep_vars=True)
+    inner, state = _names(model, checkpoint), _state(model)
     found = {name: checkpoint.tensors[key] for name, key in inner.items()}
     wrong = [name for name, tensor in found.items() if tensor.shape != state[name].shape]
     if wrong:
@@ -148,7 +153,7 @@ def fill(model: nn.Module, checkpoint: Checkpoint) -> None:
             raise InputError(
                 f"'{checkpoint.path}': {before} and {name} are one tensor in the model, and differ in the file"
             )
-        state[name].data = tensor.clone()
+        state[name].data = tensor
 
 
 def gather(model: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -156,7 +161,7 @@ def gather(model: nn.Module, checkpoint: Checkpoint) -> dict[str, Tensor]:
 
     Raises ``InputError`` where a weight is too large for that precision.
     """
-    state, found = model.state_dict(), {}
+    state, found = _state(model), {}
     for name, key in _names(model, checkpoint).items():
         old, new = checkpoint.tensors[key], state[name].detach().cpu()
         found[key] = kept = new.to(old.dtype)
