@@ -1,6 +1,7 @@
 """Runs: a spec that decides the weights, a machine that does not, one loop, folders that survive a crash."""
 
 from equipoise.train import progress as progress
+from equipoise.train import quantising as quantising
 from equipoise.train import storage as storage
 from equipoise.train.experiments import Experiment as Experiment
 from equipoise.train.experiments import Study as Study

@@ -23,17 +23,22 @@ __all__ = ["Balancing", "balancing", "numbers", "scaling_graph"]
 TOLERANCE = 1e-10
 
 
-def scaling_graph(parts: Parts) -> ScalingGraph:
-    """The scaling graph of the run's model, seen on two training samples."""
+def seen(parts: Parts) -> Tensor:
+    """Two training samples, on which the model's scaling graph is traced."""
     index = torch.arange(min(2, len(parts.train)), device=parts.train.labels.device)
-    return graph(parts.model, parts.batch(parts.train, index)[0])
+    return parts.batch(parts.train, index)[0]
+
+
+def scaling_graph(parts: Parts) -> ScalingGraph:
+    """The scaling graph of the run's model."""
+    return graph(parts.model, seen(parts))
 
 
 def balancing(parts: Parts) -> Balancing | None:
     """What the run asks for; None where it asks for nothing."""
     run = parts.run
     wanted = run.balance_start != "none" or run.balance_every or run.trace_every
-    return Balancing(parts) if wanted else None
+    return Balancing(parts) if wanted and not run.balance_repeats else None
 
 
 class Balancing:
@@ -68,7 +73,7 @@ class Balancing:
         if self.run.balance_start == "balance":
             self._balancer.balance()
         elif self.run.balance_start == "norms":
-            _match_norms_(self.parts.model, self.run.balance_p)
+            _match_norms_(self.parts.model, self.run.balance_p, seen(self.parts))
         if self._law is not None:
             self._law = SGDLaw(self.sums)
 
@@ -148,10 +153,10 @@ def numbers(sums: UnitSums, powers: Mapping[float, float] | None = None) -> dict
 
 
 @torch.no_grad()
-def _match_norms_(model: torch.nn.Module, p: float) -> None:
+def _match_norms_(model: torch.nn.Module, p: float, example: Tensor) -> None:
     """Give each parameter of ``model`` the norm that balancing would give it, its direction left as it is."""
     twin = copy.deepcopy(model)
-    balance_(twin, Lp(p), tol=TOLERANCE)
+    balance_(twin, Lp(p), tol=TOLERANCE, example=example)
     for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         size = mine.norm()
         if size > 0:

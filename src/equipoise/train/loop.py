@@ -13,6 +13,7 @@ from equipoise import data
 from equipoise.errors import StorageError
 from equipoise.randomness import derive
 from equipoise.train import evaluate, optimisers, penalties, state, storage
+from equipoise.train.balancing import balancing
 from equipoise.train.machine import Machine
 from equipoise.train.parts import Parts
 from equipoise.train.progress import Progress
@@ -43,7 +44,7 @@ class Loop:
         self.per_epoch = -(-len(parts.train) // parts.run.batch_size)
         self.total = self.per_epoch * parts.run.epochs
         self._totals = Totals(parts.device, labelled=not parts.loss.of_input)
-        self._balancing = _balancing(parts)
+        self._balancing = balancing(parts)
         self._powers = penalties.strengths(parts.run.decay)
         self._noise, self._augment = torch.Generator(parts.device), torch.Generator()
         self._every = machine.checkpoint_every
@@ -260,12 +261,3 @@ def all_finite(tensors: Any) -> bool:
 
 def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:
     return {name: item for name, item in weights.items() if isinstance(item, Tensor)}
-
-
-def _balancing(parts: Parts):
-    run = parts.run
-    if run.balance_repeats or not (run.balance_start != "none" or run.balance_every or run.trace_every):
-        return None
-    from equipoise.train.balancing import balancing
-
-    return balancing(parts)

@@ -21,6 +21,7 @@ from equipoise.train.progress import Progress, Quiet
 from equipoise.train.spec import Run
 from equipoise.train.stop import Stopper
 from equipoise.train.summary import Summary, commit
+from equipoise.train.sweeps import Sweeps
 
 __all__ = ["finished", "train"]
 
@@ -74,11 +75,7 @@ def train(run: Run, machine: Machine | None = None, *, progress: Progress | None
 
 def _kind(run: Run) -> type[Loop]:
     """The loop that runs ``run``: training, or sweeps of balancing."""
-    if not run.balance_repeats:
-        return Loop
-    from equipoise.train.sweeps import Sweeps
-
-    return Sweeps
+    return Sweeps if run.balance_repeats else Loop
 
 
 def _prepare(run: Run, machine: Machine, folder: Path) -> Summary | None:

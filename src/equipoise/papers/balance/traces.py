@@ -55,13 +55,22 @@ def by_network(
 
 @dataclass(frozen=True)
 class Panel:
-    """One of several axes above one another: curves by name, in decades or not, and what a theory says of them."""
+    """One of several axes above one another: curves by name, and what a theory says of them.
+
+    ``log`` asks for decades, which are drawn where the curves span one.
+    """
 
     label: str
     curves: Mapping[str, Series]
     log: bool = False
     theory: Mapping[str, Series] = field(default_factory=dict)
     theory_label: str = ""
+
+    @property
+    def decades(self) -> bool:
+        """Whether the y axis is logarithmic."""
+        values = [v for one in self.curves.values() for v in one.mean if v > 0]
+        return self.log and bool(values) and max(values) > 10 * min(values)
 
 
 def panel(groups: Groups, followed: Traces, metric: str, label: str, *, log: bool = False) -> Panel:
@@ -84,7 +93,7 @@ def stack(parts: Sequence[Panel], order: Sequence[str], *, xlabel: str = "step")
     for ax, one in zip(axes, drawn, strict=True):
         below = xlabel if ax is axes[-1] else ""
         theory = {"theory": one.theory, "theory_label": one.theory_label}
-        plots.learning_curves(ax, one.curves, xlabel=below, ylabel=one.label, log=one.log, order=order, **theory)
+        plots.learning_curves(ax, one.curves, xlabel=below, ylabel=one.label, log=one.decades, order=order, **theory)
     plots.share_legend(fig)
     return fig
 
