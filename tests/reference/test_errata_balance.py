@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise import balance, data
+from equipoise.nn import BiPU
 
 
 def chain(*widths: int, bias: bool = False, seed: int = 0) -> nn.Sequential:
@@ -221,6 +222,13 @@ def test_b10_outgoing_weights_are_divided_by_the_power() -> None:
     printed = out(w * scale, v / (1 / scale**c))
     assert printed / out(w, v) == pytest.approx(scale ** (2 * c))
     assert out(w * scale, v / scale**c) == pytest.approx(out(w, v))
+    model, inputs = chain(3, 4, 2, bias=True), torch.randn(5, 3, dtype=torch.float64)
+    model[1] = BiPU(c)
+    before = model(inputs)
+    balance.balance_(model)
+    torch.testing.assert_close(model(inputs), before)
+    into = model[0].weight.square().sum(1) + model[0].bias.square()
+    torch.testing.assert_close(into, c * model[2].weight.square().sum(0))  # eq. E.7
 
 
 def test_every_erratum_names_a_test_that_exists(root: Path) -> None:

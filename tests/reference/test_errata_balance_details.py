@@ -256,3 +256,24 @@ def test_b24_degree_zero_leaves_the_value_at_zero_free() -> None:
     assert torch.sign(x)[2] == 0 != 1 * x[2].item() ** 0  # while the printed C x^0 is C = 1 there
     with pytest.raises(InputError, match="c"):
         bipu(x, 0.0, 1.0, -1.0)
+
+
+def test_what_is_right_in_the_paper_though_it_looks_odd() -> None:
+    a, b = (torch.rand(5, generator=torch.Generator().manual_seed(s), dtype=torch.float64) + 0.1 for s in (1, 2))
+    grid = torch.linspace(-1.5, 1.5, 300_001, dtype=torch.float64).exp()
+    for p, c in ((2.0, 1.0), (0.5, 1.0), (3.0, 2.0), (1.0, 0.5)):
+        into, out = a.pow(p).sum(), b.pow(p).sum()
+        norm = lambda s, p=p, c=c, into=into, out=out: s**p * into + out / s ** (p * c)  # noqa: E731
+        best = (c * out / into) ** (1 / (p * (c + 1)))  # eq. E.6, and eq. 3.3 for c = 1
+        assert grid[norm(grid).argmin()].item() == pytest.approx(best.item(), rel=1e-4)
+        torch.testing.assert_close(best**p * into, c * out / best ** (p * c))  # eq. E.7, and 3.5
+        torch.testing.assert_close(balance.optimal_scale(a, b, balance.Lp(p), degree=c), best)
+        if c == 1:
+            slope = lambda w, p=p: p * w.pow(p - 1)  # noqa: E731
+            # eq. 3.1: lambda^2 sum w g'(lambda w) = sum w g'(w / lambda)
+            torch.testing.assert_close(best**2 * (a * slope(best * a)).sum(), (b * slope(b / best)).sum())
+            torch.testing.assert_close(norm(1.0) - norm(best), (into.sqrt() - out.sqrt()) ** 2)  # eq. 3.4
+    model = chain(4, 6, 3)
+    balance.balance_(model, method="tied")
+    into = model[0].weight.square().sum() + model[0].bias.square().sum()
+    torch.testing.assert_close(into, model[2].weight.square().sum())  # eq. G.1
