@@ -2,6 +2,7 @@
 
 from tests.sabotages import (
     balance_command,
+    balance_graph,
     cli,
     data,
     errata,
@@ -30,4 +31,5 @@ MUTANTS = (
     *exhibits.MUTANTS,
     *cli.MUTANTS,
     *balance_command.MUTANTS,
+    *balance_graph.MUTANTS,
 )

@@ -222,3 +222,56 @@ def test_guarded_views_of_one_weight_and_unused_parameters() -> None:
     assert (power[[0, 4, 5]] == 0).all()
     assert (power[1:4] == 1).all()
     assert made.excluded == {"idle": "not used by the forward pass"}
+
+
+def packed(s: Net, x: Tensor) -> Tensor:
+    """Sequences of 3 and 5 steps through a recurrent layer."""
+    pieces = nn.utils.rnn.pack_padded_sequence(
+        s.i(x).relu(), torch.tensor([3, 5]), batch_first=True, enforce_sorted=False
+    )
+    out, _ = nn.utils.rnn.pad_packed_sequence(s.r(pieces)[0], batch_first=True)
+    return s.o(out.sum(1))
+
+
+def rotary(s: Net, x: Tensor) -> Tensor:
+    """Attention with rotated queries and keys: the two halves of a rotated pair turn into one another."""
+    angle = torch.arange(5.0)[:, None] * torch.tensor([1.0, 0.1])
+
+    def turned(h: Tensor) -> Tensor:
+        a, b = h.chunk(2, -1)
+        return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+
+    return s.o((turned(s.q(x)) @ turned(s.k(x)).mT).softmax(-1) @ s.v(x))
+
+
+def grouped(s: Net, x: Tensor) -> Tensor:
+    """Four heads of queries on two of keys and values."""
+    q, k, v = (part(x).view(2, 5, -1, 2).transpose(1, 2) for part in (s.q, s.k, s.v))
+    return s.o(F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).reshape(2, 5, 8))
+
+
+WRITTEN = {
+    "packed sequences": (Net(packed, i=Linear(3, 3), r=nn.RNN(3, 4, nonlinearity="relu", batch_first=True), o=Linear(4, 2)), 7),
+    "packed, gated": (Net(packed, i=Linear(3, 3), r=nn.LSTM(3, 4, batch_first=True), o=Linear(4, 2)), 0),
+    "rotary positions": (Net(rotary, q=Linear(3, 4), k=Linear(3, 4), v=Linear(3, 4), o=Linear(4, 2)), 2 + 4),
+    "grouped heads": (Net(grouped, q=Linear(3, 8), k=Linear(3, 4), v=Linear(3, 4), o=Linear(8, 2)), 4 + 4),
+    "relative positions": (
+        Net(lambda s, x: s.o((s.q(x) @ s.k(x).mT + s.b).softmax(-1) @ s.v(x)), b=draw(5, 5), q=Linear(3, 4), k=Linear(3, 4), v=Linear(3, 4), o=Linear(4, 2)),
+        4 + 4,
+    ),
+    "ordered": (Net(lambda s, x: s.o(s.a(x).topk(2, -1)[0]), a=Linear(3, 8), o=Linear(2, 2)), 1),
+    "picked by another": (
+        Net(lambda s, x: s.o(s.a(x).gather(-1, s.b(x).argmax(-1, keepdim=True))), a=Linear(3, 4), b=Linear(3, 4), o=Linear(1, 2)),
+        1,
+    ),
+    "largest of pairs": (Net(lambda s, x: s.o(s.a(x).view(2, 5, 4, 2).max(-1)[0]), a=Linear(3, 8), o=Linear(4, 2)), 4),
+    "einsum": (Net(lambda s, x: s.o(torch.einsum("...i,oi->...o", x, s.w).relu()), w=draw(4, 3), o=Linear(4, 2)), 4),
+    "products": (Net(lambda s, x: s.o(torch.addmm(s.b, x[0], s.w).relu()), b=draw(4), w=draw(3, 4), o=Linear(4, 2)), 4),
+    "from the left": (Net(lambda s, x: (s.u @ (s.w @ x.mT).relu()).mT, w=draw(4, 3), u=draw(2, 4)), 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_networks_as_people_write_them(name: str) -> None:
+    net, count = WRITTEN[name]
+    assert free(net.double(), draw(2, 5, 3)) == count

@@ -90,8 +90,8 @@ def kept_as_it_is(model: nn.Module) -> Iterator[None]:
 
 
 def _state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-    names = ("_parameters", "_buffers", "_modules")
-    return dict(module.__dict__), {name: copy.copy(module.__dict__[name]) for name in names}
+    held = {name: module.__dict__.get(name) for name in ("_parameters", "_buffers", "_modules")}
+    return dict(module.__dict__), {name: copy.copy(inner) for name, inner in held.items() if isinstance(inner, dict)}
 
 
 def outputs(value: Any) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ from equipoise.errors import InputError
 __all__ = ["ScalingGraph", "Units", "graph"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Units:
     """The units of one layer.
 
@@ -36,7 +36,7 @@ class Units:
     classes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScalingGraph:
     """What synaptic balance may do to a model: element e of a parameter becomes w_e exp(v[into_e] - v[out_of_e]).
 

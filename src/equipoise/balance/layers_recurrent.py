@@ -68,6 +68,16 @@ def _rnn(call: Call) -> Any:
     )
 
 
+@handles("_pack_padded_sequence", "_pad_packed_sequence")
+def _packing(call: Call) -> Any:
+    """Sequences of several lengths, one beside the other or padded with zeros: a feature carries one scale in all."""
+    x = call.args[0]
+    ids = call.builder.tie_along(call.gains(x), list(range(x.ndim - 1)), "packed with visible signals").reshape(-1)
+    if call.name == "_pad_packed_sequence" and call.get(3, "padding_value", 0.0):
+        call.bound([x], "padded with a constant")
+    return [ids.expand(call.result[0].shape), None]
+
+
 @handles("rnn_relu_cell")
 def _rnn_cell(call: Call) -> Tensor:
     x, start, *weights = call.args

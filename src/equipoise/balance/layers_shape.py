@@ -69,7 +69,7 @@ def _moved(call: Call) -> Any:
 
     def change(values: Tensor) -> Any:
         if call.name in _SHAPED:
-            return values.reshape(call.result.shape)
+            return _reshaped(values, call.result.shape)
         if call.name in _PROPERTIES:
             return call.function(values)
         rest, named = tree_map(lambda v: _stand_in(v), (call.args[1:], call.kwargs))
@@ -80,6 +80,13 @@ def _moved(call: Call) -> Any:
     if isinstance(call.result, Tensor):
         return held.viewed(change)
     return [held.viewed(lambda values, k=k: change(values)[k]) for k in range(len(call.result))]
+
+
+def _reshaped(values: Tensor, shape: torch.Size) -> Tensor:
+    """``values`` in another shape; where all samples of a batch are alike, of one of them alone."""
+    if values.ndim and shape and values.stride(0) == 0 and values.shape[0] == shape[0] and values.numel():
+        return values[0].reshape(shape[1:]).expand(shape)
+    return values.reshape(shape)
 
 
 def _stand_in(value: Any) -> Any:

@@ -146,7 +146,10 @@ class Trace(Signals):
         self, function: Callable[..., Any], name: str, args: Any, kwargs: Any, leaves: Sequence[Tensor]
     ) -> Any:
         """Run an operation on meta tensors and give its result the nodes that its handler finds."""
-        result = function(*tree_map(self.meta, args), **tree_map(self.meta, kwargs))
+        if _reads_lengths(name, args):
+            result = tree_map(self._twin, function(*tree_map(_zeros_for, args), **kwargs))
+        else:
+            result = function(*tree_map(self.meta, args), **tree_map(self.meta, kwargs))
         if self._closed is not None or not any(self.matters(value) for value in leaves):
             self.settle(result, None)
             return self._made(name, result)
@@ -158,6 +161,9 @@ class Trace(Signals):
             return self._written(written[0], ids)
         self.settle(result, ids)
         return result
+
+    def _twin(self, value: Any) -> Any:
+        return self.meta(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
@@ -225,6 +231,21 @@ def _name(function: Any) -> str:
     if name == "__get__":
         return function.__self__.__name__
     return name.partition(".")[0]
+
+
+def _reads_lengths(name: str, args: Any) -> bool:
+    """Whether an operation on packed sequences needs the values of their lengths: it runs on zeros, not on meta."""
+    packed = (
+        name in ("rnn_relu", "rnn_tanh", "lstm", "gru") and isinstance(args[1], Tensor) and args[1].device.type == "cpu"
+    )
+    return name in ("_pack_padded_sequence", "_pad_packed_sequence") or (packed and args[1].dtype == torch.int64)
+
+
+def _zeros_for(value: Any) -> Any:
+    """Zeros in place of an activity or a parameter; whole numbers as they are."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return torch.zeros(value.shape, dtype=value.dtype)
+    return value
 
 
 def _on_the_host(value: Any) -> Any:
