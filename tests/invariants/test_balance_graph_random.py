@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 from equipoise.balance import graph
+from equipoise.balance.ledger import Ledger
 from equipoise.functional import bipu
 from scaling import Net, draw, exponents, rescaled, unchanged
 
@@ -200,3 +201,13 @@ def test_exponents_are_linear_in_the_log_scales() -> None:
     one, two = torch.randn(made.scalable), torch.randn(made.scalable)
     for name, power in exponents(made, one + two).items():
         torch.testing.assert_close(power, exponents(made, one)[name] + exponents(made, two)[name])
+
+
+def test_terms_that_cancel_leave_nothing_of_their_rounding() -> None:
+    ledger = Ledger()
+    a, b = ledger.fresh(1), ledger.fresh(1)
+    ledger.equate([(0.1, a), (0.2, a), (-0.3, a), (1.0, b)])
+    rows = ledger.solve()
+    assert 0.1 + 0.2 - 0.3 != 0.0
+    assert rows.free == 1
+    assert (rows.expand(torch.ones(1))[b] == 0).all()

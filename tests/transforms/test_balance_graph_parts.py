@@ -250,7 +250,15 @@ def grouped(s: Net, x: Tensor) -> Tensor:
     return s.o(F.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).reshape(2, 5, 8))
 
 
+def half_written(s: Net, x: Tensor) -> Tensor:
+    """Zeros, two columns of which are written; the rest stay zeros."""
+    h = torch.zeros(2, 5, 4)
+    h[..., :2] = s.a(x).relu()
+    return s.o(h + s.b(x))
+
+
 WRITTEN = {
+    "half written": (Net(half_written, a=Linear(3, 2), b=Linear(3, 4), o=Linear(4, 2)), 4),
     "packed sequences": (Net(packed, i=Linear(3, 3), r=nn.RNN(3, 4, nonlinearity="relu", batch_first=True), o=Linear(4, 2)), 7),
     "packed, gated": (Net(packed, i=Linear(3, 3), r=nn.LSTM(3, 4, batch_first=True), o=Linear(4, 2)), 0),
     "rotary positions": (Net(rotary, q=Linear(3, 4), k=Linear(3, 4), v=Linear(3, 4), o=Linear(4, 2)), 2 + 4),
