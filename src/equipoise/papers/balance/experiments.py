@@ -60,7 +60,7 @@ EXPERIMENTS = (
         source=f"{_PAPER}, appendix G.3, says that they do not; it shows no simulation",
         presets={
             "smoke": Channels(("convolutional-digits",), _LOOK),
-            "quick": Channels(("convolutional-mnist",), Scale(epochs=4, train_limit=10_000, test_limit=2_000)),
+            "quick": Channels(("convolutional-mnist",), Scale(train_limit=10_000, test_limit=2_000)),
             "paper": Channels(),
         },
     ),
@@ -82,7 +82,7 @@ EXPERIMENTS = (
         source=f"{_NONE}; that a stationary point of a regularised loss is balanced is its Theorem F.1",
         presets={
             "smoke": Stopping(("dense-digits",), scale=_LOOK),
-            "quick": Stopping(scale=Scale(epochs=15, train_limit=10_000, test_limit=2_000)),
+            "quick": Stopping(scale=Scale(epochs=15, test_limit=2_000)),
             "paper": Stopping(scale=Scale(epochs=60)),
         },
     ),
@@ -104,7 +104,7 @@ EXPERIMENTS = (
         source=f"{_PAPER}, appendix E (equation E.6); it shows no simulation",
         presets={
             "smoke": Powers(("squares-digits",), _LOOK),
-            "quick": Powers(scale=Scale(epochs=4, train_limit=10_000, test_limit=2_000)),
+            "quick": Powers(scale=Scale(epochs=4, test_limit=2_000)),
             "paper": Powers(),
         },
     ),
@@ -115,7 +115,7 @@ EXPERIMENTS = (
         source=f"{_PAPER}, section 3; it shows no simulation",
         presets={
             "smoke": Mixed(("dense-digits",), _LOOK),
-            "quick": Mixed(scale=Scale(epochs=10, train_limit=10_000, test_limit=2_000)),
+            "quick": Mixed(scale=Scale(epochs=6, test_limit=2_000)),
             "paper": Mixed(),
         },
     ),
