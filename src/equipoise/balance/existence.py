@@ -29,21 +29,27 @@ SLACK = 1e-9
 def remove_unsolvable(problem: Problem) -> dict[int, str]:
     """Take the units without a minimiser out of ``problem``; why, by the index of the free log-scale.
 
+    What lies on no path decides nothing: its edges leave the problem, and the model's weights there stay. Other units
+    without a minimiser (of components with general rows) are pinned: their edges stay, as those of a visible unit.
     Uses each block once in either direction, one weight pass, where the edges come in the order of the network.
     """
-    classes = problem.classes
     entered = _reached(problem, problem.inflow, forward=True)
     left = _reached(problem, problem.outflow, forward=False)
-    good = entered & left
-    gone = ~good[1:] if classes.plain else _unsettled(problem, good)
+    inside = (entered & left)[1 : 1 + problem.classes.free]
+    gone = ~inside
+    if problem.classes.plain:
+        problem.remove(gone)
+    else:
+        simple = _simple(problem)
+        while bool((found := _endless(problem, inside & simple)).any()):
+            problem.remove(found & ~inside)
+            problem.pin(found & inside)
+        gone = problem.skipped
     why = {}
     for k in gone.nonzero().squeeze(1).tolist():
         first, second = bool(entered[k + 1]), bool(left[k + 1])
-        plain_reason = NO_EXIT if first and not second else UNREACHED if second and not first else NEITHER
-        why[k] = plain_reason if classes.plain or not (first and second) else WITHOUT_END
-    if why:
-        mask = classes.spread(gone.to(torch.float64), size=True) > 0
-        problem.remove(mask)
+        path = NO_EXIT if first else UNREACHED if second else NEITHER
+        why[k] = WITHOUT_END if first and second else path
     return why
 
 
@@ -80,53 +86,44 @@ def _reached(problem: Problem, start: dict[float, Tensor], *, forward: bool) -> 
 
 
 def _share(problem: Problem, reached: Tensor) -> None:
-    """Classes that are a positive multiple of one log-scale are reached together."""
+    """A general class is reached with any of its log-scales, and they with it: too much rather than too little."""
     classes = problem.classes
     if classes.plain:
         return
-    gain = _gains(problem)
-    single = gain >= 0
-    general = torch.arange(1 + classes.free, classes.count, device=reached.device)
-    low = torch.zeros(classes.free, dtype=torch.bool, device=reached.device)
-    low |= reached[1 : 1 + classes.free]
-    hit = general[single & reached[general]]
-    low[gain[hit - 1 - classes.free]] = True
-    reached[1 : 1 + classes.free] = low
-    reached[general[single]] = low[gain[single]]
+    low, high = reached[1 : 1 + classes.free], reached[1 + classes.free :]
+    before = -1
+    while before != (before := int(reached.sum())):
+        low[classes.col[high[classes.row]]] = True
+        high[classes.row[low[classes.col]]] = True
 
 
-def _gains(problem: Problem) -> Tensor:
-    """For each general class the one log-scale that it is a positive multiple of, -1 where it is anything else."""
+def _simple(problem: Problem) -> Tensor:
+    """The log-scales (free,) whose classes all are positive multiples of one of them: paths settle these."""
     classes = problem.classes
-    device = classes.of_node.device
     entries = torch.bincount(classes.row, minlength=classes.general)
-    gain = torch.full((classes.general,), -1, dtype=torch.int64, device=device)
-    fits = (entries[classes.row] == 1) & (classes.coefficient > 0)
-    gain[classes.row[fits]] = classes.col[fits]
-    return gain
+    strange = (entries[classes.row] > 1) | (classes.coefficient < 0)
+    simple = torch.ones(classes.free, dtype=torch.bool, device=classes.of_node.device)
+    simple[classes.col[strange]] = False
+    return simple
 
 
-def _unsettled(problem: Problem, good: Tensor) -> Tensor:
-    """The log-scales (free,) without a minimiser, in a problem with general rows."""
+def _endless(problem: Problem, settled: Tensor) -> Tensor:
+    """The log-scales (free,) that move in some direction d with a_e d <= 0 for every edge, d = 0 for those skipped.
+
+    Components all of whose log-scales are ``settled`` have none.
+    """
     import numpy as np
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 
-    classes = problem.classes
     matrix = _exponents(problem)
     joined = abs(matrix).T @ abs(matrix)
-    _, component = connected_components(joined + sparse.identity(classes.free), directed=False)
-    gains = _gains(problem)
-    mixed = torch.zeros(classes.free, dtype=torch.bool)
-    strange = (gains < 0)[classes.row]
-    mixed[classes.col[strange].cpu()] = True
-    settled = good[1 : 1 + classes.free].cpu() & ~mixed
-    open_components = np.unique(component[(~settled).numpy()])
-    gone = np.zeros(classes.free, dtype=bool)
-    asked = np.isin(component, open_components)
+    _, component = connected_components(joined + sparse.identity(matrix.shape[1]), directed=False)
+    asked = np.isin(component, np.unique(component[~settled.cpu().numpy()])) & ~problem.skipped.cpu().numpy()
+    found = np.zeros(len(asked), dtype=bool)
     if asked.any():
-        gone[asked] = _without_minimiser(matrix[:, asked].tocsr(), component[asked])
-    return torch.from_numpy(gone).to(classes.of_node.device)
+        found[asked] = _moving(matrix[:, asked].tocsr(), component[asked])
+    return torch.from_numpy(found).to(settled.device)
 
 
 def _exponents(problem: Problem) -> Any:
@@ -137,30 +134,31 @@ def _exponents(problem: Problem) -> Any:
     return (spread[pairs[:, 0]] - spread[pairs[:, 1]]).tocsr()
 
 
-def _without_minimiser(matrix: Any, component: Any) -> Any:
-    """Mask of the columns whose component has a direction d with matrix d <= 0, d != 0.
+def _moving(matrix: Any, component: Any) -> Any:
+    """Mask of the columns where some d with matrix d <= 0 is not 0: the support of the cone of all such d.
 
-    A strict direction maximises sum s over 0 <= s <= 1, matrix d + s <= 0. Where s = 0 is all that exists, matrix d = 0
-    is left, and a component is short of rank.
+    The linear programme maximises sum s over 0 <= s <= 1, matrix d + s <= 0: s > 0 marks the rows that can fall. Every
+    direction that leaves the other rows at 0 plus enough of that d is in the cone, so their null space has its support.
     """
     import numpy as np
     from scipy import sparse
     from scipy.optimize import linprog
 
+    matrix = matrix[np.asarray(abs(matrix).sum(1)).ravel() > 0]
     rows, free = matrix.shape
-    objective = np.concatenate([np.zeros(free), -np.ones(rows)])
-    bounds = [(None, None)] * free + [(0.0, 1.0)] * rows
-    constraint = sparse.hstack([matrix, sparse.identity(rows)]).tocsr()
-    solved = linprog(objective, A_ub=constraint, b_ub=np.zeros(rows), bounds=bounds, method="highs")
-    slack = solved.x[free:] if solved.x is not None else np.ones(rows)
-    gone = np.zeros(free, dtype=bool)
-    strict = abs(matrix[slack > SLACK]).sum(0)
-    bad = set(component[np.asarray(strict).ravel() > 0])
+    falls = np.zeros(rows, dtype=bool)
+    if rows:
+        objective = np.concatenate([np.zeros(free), -np.ones(rows)])
+        bounds = [(None, None)] * free + [(0.0, 1.0)] * rows
+        constraint = sparse.hstack([matrix, sparse.identity(rows)]).tocsr()
+        solved = linprog(objective, A_ub=constraint, b_ub=np.zeros(rows), bounds=bounds, method="highs")
+        falls = solved.x[free:] > SLACK
+    still = matrix[~falls]
+    gram = (still.T @ still).tocsc()
+    moving = np.zeros(free, dtype=bool)
     for name in np.unique(component):
-        columns = component == name
-        if name not in bad:
-            block = matrix[:, columns].toarray()
-            if np.linalg.matrix_rank(block[np.abs(block).sum(1) > 0]) == columns.sum():
-                continue
-        gone |= columns
-    return gone
+        columns = np.flatnonzero(component == name)
+        values, vectors = np.linalg.eigh(gram[:, columns][columns].toarray())
+        null = vectors[:, values <= SLACK * max(1.0, values[-1])]
+        moving[columns] = (null**2).sum(1) > SLACK
+    return moving

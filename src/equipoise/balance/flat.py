@@ -41,6 +41,8 @@ def spread_matrix(classes: Classes) -> Any:
     rows = np.concatenate([np.arange(1, 1 + classes.free), 1 + classes.free + classes.row.cpu().numpy()])
     cols = np.concatenate([np.arange(classes.free), classes.col.cpu().numpy()])
     values = np.concatenate([np.ones(classes.free), classes.coefficient.cpu().numpy()])
+    if classes.pinned is not None:
+        values = np.where(classes.pinned.cpu().numpy()[cols], 0.0, values)
     return sparse.csr_matrix((values, (rows, cols)), shape=(classes.count, classes.free))
 
 

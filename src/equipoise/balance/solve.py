@@ -124,8 +124,7 @@ def balance_(
             f"{found.iterations} iterations; the model is unchanged. Take a larger tol or more max_iterations"
         )
     u = problem.classes.spread(found.z)
-    still = problem.classes.spread(problem.skipped.to(torch.float64), size=True) > 0
-    apply_scales(ready.weights, ready.graph.uses, problem.classes, u, still)
+    apply_scales(ready.weights, ready.graph.uses, problem.classes, u, problem.gone)
     return BalanceReport(
         method=method,
         cost=str(rule) if not isinstance(rule, Mapping) else "cost",
