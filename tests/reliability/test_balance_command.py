@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from equipoise import balance, models, report, train
+from equipoise.balance.methods import methods
 from equipoise.cli import balance as command
 from equipoise.cli import balanced, checkpoint, main
 from equipoise.errors import InputError
@@ -129,7 +130,7 @@ def test_frozen_parameters_keep_their_bits(file: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_precision_of_the_file_stays(kind: torch.dtype, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = save(network().to(kind), tmp_path / "weights.safetensors")
-    code, out, _ = say(capsys, file, "--model", MODEL)
+    code, out, _ = say(capsys, file, "--model", MODEL, "--example", "12")
     assert code == 0
     new = load_file(tmp_path / "weights.balanced.safetensors")
     assert {value.dtype for value in new.values()} == {kind}
@@ -237,6 +238,13 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert (code, target.read_text()) == (1, "mine")
     assert err == f"error: cannot write '{target}': No space left on device; what was there is kept\n"
     assert sorted(path.name for path in file.parent.iterdir()) == [target.name, file.name]
+
+
+def test_list_names_the_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "methods"]) == 0
+    out = capsys.readouterr().out
+    for name in methods:
+        assert re.search(rf"^  {name} +[A-Z].*\.$", out, re.MULTILINE)
 
 
 def test_a_long_balance_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,7 @@ methods: Registry[Method] = Registry("method")
 
 @methods.register("newton")
 def _newton(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
+    """Newton steps on the log-scales of all units, by conjugate gradients."""
     return newton(problem, z, at, tol=options.tol, max_iterations=options.most(NEWTON_STEPS), progress=options.progress)
 
 
@@ -69,19 +70,23 @@ def _sweeping(
 
 @methods.register("cyclic")
 def _cyclic(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
+    """Units balanced exactly, one after another; those that share no weight at once."""
     return _sweeping(cyclic, problem, z, at, options)
 
 
 @methods.register("parallel")
 def _parallel(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
+    """All units at once, damped."""
     return _sweeping(parallel, problem, z, at, options)
 
 
 @methods.register("stochastic")
 def _stochastic(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
+    """Units balanced exactly, in random order."""
     return _sweeping(stochastic, problem, z, at, options, seed=options.seed)
 
 
 @methods.register("tied")
 def _tied(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
+    """One scale for each layer."""
     return tied(problem, z, at, tol=options.tol, max_iterations=options.most(NEWTON_STEPS), progress=options.progress)

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     source, model = _source(flags)
     target = _target(flags, source.path)
     checkpoint.fill(model, source)
-    example = _example(flags.example)
+    example = _in_precision_of(model, _example(flags.example))
     scaling = balance.graph(model.eval(), example, frozen=flags.frozen)
     sys.stdout.write(f"{source.path}: {_size(model)}\n{scaling}\n\n")
     # Solved in float64, where the function is kept to its last digits, and rounded once when it is written.
@@ -193,14 +193,19 @@ class Probe:
         return None if self.inputs is None else self.run(model, self.inputs)
 
     def run(self, model: nn.Module, inputs: tuple[Any, Any]) -> list[Tensor] | None:
-        kind = next(p.dtype for p in model.parameters())
-        args, kwargs = tree_map(lambda v: v.to(kind) if _real(v) else v, inputs)
+        args, kwargs = _in_precision_of(model, inputs)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 return [value.double() for value in outputs(model(*args, **kwargs)) if _real(value)]
         except Exception:  # of a guess that does not fit, or a model that does without this precision
             return None
+
+
+def _in_precision_of(model: nn.Module, inputs: Any) -> Any:
+    """``inputs`` with every floating-point tensor in the precision of the model's first parameter."""
+    kind = next((p.dtype for p in model.parameters()), torch.float32)
+    return tree_map(lambda value: value.to(kind) if _real(value) else value, inputs)
 
 
 def _real(value: Any) -> bool:

@@ -86,7 +86,16 @@ def table(found: list[Balanced]) -> report.Table:
                 report.Number(one.change, f"{one.change:.1e}"),
             ]
         )
-    columns = ["network", "test, %", "test after, %", "norm", "norm after", "deficit", "deficit after", "output moved by"]
+    columns = [
+        "network",
+        "test, %",
+        "test after, %",
+        "norm",
+        "norm after",
+        "deficit",
+        "deficit after",
+        "output moved by",
+    ]
     caption = (
         "Trained by backpropagation, then balanced. Norm: the root of the sum of the squared weights that count. "
         "Deficit: the largest |IN - OUT| / (IN + OUT) of a unit. Output: the largest change over the largest score, in "

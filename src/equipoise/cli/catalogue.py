@@ -76,6 +76,13 @@ def _measures() -> dict[str, str]:
     return {n: f"{measures[n].about}{when[measures[n].when]}" for n in measures}
 
 
+def _methods() -> dict[str, str]:
+    import equipoise.balance  # noqa: F401 (it registers them)
+    from equipoise.balance.methods import methods
+
+    return {n: _first_line(methods[n]) for n in methods}
+
+
 def _executors() -> dict[str, str]:
     from equipoise.sweep import executors
 
@@ -96,6 +103,7 @@ KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "measures": _measures,
     "optimizers": _optimizers,
     "schedulers": _schedulers,
+    "methods": _methods,
     "executors": _executors,
 }
 
