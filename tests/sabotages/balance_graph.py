@@ -38,7 +38,7 @@ MUTANTS = (
         "terms[tuple(slice(0, 1) if k in summed else slice(None) for k in range(terms.ndim))]",
         NETS,
     ),
-    Mutant("graph/batch-norm-passes-its-input", MORE, "    call.bound([x], ", "    (lambda *_, **__: None)([x], ", PARTS),
+    Mutant("graph/batch-norm-passes-its-input", MORE, '    call.bound([x], "normalises', '    (lambda *_, **__: None)([x], "normalises', PARTS),
     Mutant("graph/recurrence-reads-the-input", MORE, "zip((x, h), weights", "zip((x, x), weights", NETS),
     Mutant("graph/given-start-ignored", MORE, "call.gains(start)[layer * ways + way]", "h", PARTS),
     Mutant(

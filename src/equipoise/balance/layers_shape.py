@@ -72,7 +72,7 @@ def _moved(call: Call) -> Any:
             return _reshaped(values, call.result.shape)
         if call.name in _PROPERTIES:
             return call.function(values)
-        rest, named = tree_map(lambda v: _stand_in(v), (call.args[1:], call.kwargs))
+        rest, named = tree_map(_stand_in, (call.args[1:], call.kwargs))
         return call.function(values, *rest, **named)
 
     if held is None:
@@ -90,10 +90,10 @@ def _reshaped(values: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _stand_in(value: Any) -> Any:
-    """Another tensor argument, of which a view takes the shape alone; indices keep their values."""
+    """Another tensor argument: of activities a view takes the shape alone, indices keep their values, on the host."""
     if isinstance(value, Tensor) and value.is_floating_point():
         return torch.zeros((), dtype=torch.int64).expand(value.shape)
-    return value
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def _whole(ids: Any) -> Any:
@@ -150,6 +150,7 @@ def _picked(call: Call) -> Any:
     unknown = [v for v in tree_leaves(index) if isinstance(v, Tensor) and v.is_meta]
     if unknown:
         return _mixed(call, source)
+    index = tree_map(_stand_in, index)
     held = call.signals.held(source)
     if held is not None:
         return held.viewed(lambda values: values[index])
@@ -165,17 +166,13 @@ def _selected(call: Call) -> Any:
         axis, index = call.get(1, "dim"), call.get(2, "index")
     if axis is None or not call.signals.matters(source):
         return _mixed(call, source)
+    ids = call.gains(source)
     if index.is_meta:
-        ids = call.builder.tie_along(call.gains(source), axis % source.ndim, "picked among visible signals")
-        return (
-            ids.expand([n if k == axis % source.ndim else -1 for k, n in enumerate(call.result.shape)])
-            if call.name == "index_select"
-            else _mixed(call, source)
-        )
-    picked = {"index_select": torch.index_select, "gather": torch.gather}.get(call.name)
-    if picked is None:
-        return torch.take_along_dim(call.gains(source), index, axis)
-    return picked(call.gains(source), axis, index)
+        ids = call.builder.tie_along(ids, axis % source.ndim, "picked among visible signals")
+        return ids.expand(call.result.shape) if call.name == "index_select" else _mixed(call, source)
+    if call.name == "take_along_dim":
+        return torch.take_along_dim(ids, index.cpu(), axis)
+    return (torch.gather if call.name == "gather" else torch.index_select)(ids, axis, index.cpu())
 
 
 @handles("__setitem__", "copy", "fill")
@@ -192,7 +189,7 @@ def _assigned(call: Call) -> Any:
         call.builder.bound(*call.place, [ids], "written into a constant tensor")
         return call.gains(target)
     unknown = [v for v in tree_leaves(where) if isinstance(v, Tensor) and v.is_meta]
-    held = call.gains(target) if unknown else call.gains(target)[where]
+    held = call.gains(target) if unknown else call.gains(target)[tree_map(_stand_in, where)]
     if not call.signals.matters(value):
         call.builder.bound(*call.place, [held], "a constant is written into it")
     call.builder.tie(held, ids, "written into a visible tensor")

@@ -3,7 +3,8 @@
 Each activity carries a tensor of node ids of its own shape. Operations that move elements about are run on the ids
 themselves; the others have a handler, found by name. An operation without one is a visible boundary. The pass is
 watched at two levels: by function (``F.linear``, ``x.relu()``, ``x @ w``) and, beneath, by dispatch, which catches what
-the first does not see, so that nothing passes unnoticed.
+the first does not see, so that nothing passes unnoticed. Shapes are concrete, so that loops over time and tests of a
+shape, at which ``torch.fx`` stops, run as they are written; what needs a value stops with its line.
 """
 
 from __future__ import annotations

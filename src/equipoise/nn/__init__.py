@@ -6,4 +6,12 @@ from equipoise.nn.constraints import enforce as enforce
 from equipoise.nn.constraints import param_groups as param_groups
 from equipoise.nn.constraints import project_ as project_
 from equipoise.nn.excitatory import ExcitatoryLinear as ExcitatoryLinear
+from equipoise.nn.gradnorm import GradNorm as GradNorm
+from equipoise.nn.inorm import INormConv2d as INormConv2d
+from equipoise.nn.inorm import INormLinear as INormLinear
+from equipoise.nn.lateral import LateralInhibition as LateralInhibition
+from equipoise.nn.lateral import LateralNorm as LateralNorm
 from equipoise.nn.local import LocallyConnected2d as LocallyConnected2d
+from equipoise.nn.normalise import DetachNorm as DetachNorm
+from equipoise.nn.normalise import Normalise as Normalise
+from equipoise.nn.onoff import OnOff as OnOff
