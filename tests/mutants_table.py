@@ -3,6 +3,7 @@
 from tests.sabotages import (
     balance_command,
     balance_graph,
+    balance_training,
     cli,
     data,
     errata,
@@ -32,4 +33,5 @@ MUTANTS = (
     *cli.MUTANTS,
     *balance_command.MUTANTS,
     *balance_graph.MUTANTS,
+    *balance_training.MUTANTS,
 )

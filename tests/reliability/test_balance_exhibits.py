@@ -108,6 +108,11 @@ def test_networks_presets_and_settings_stay_apart(tmp_path: Path) -> None:
         "locally-connected-cifar-10-l2-paper", "mnist-autoencoder-l2-paper", "mnist-autoencoder-l2-quick",
     ]  # fmt: skip
     other = follow(tmp_path, row(name, "autoencoder", decay={"l2": 0.5}), [0, 50], **curve, **more)
+    for one in rows[:2]:
+        follow(tmp_path, one, [0, 50], law=[9.0, 5.0], **curve, **more)
+    (deficit, *_) = figures(show(name, rows[:2], folder=tmp_path))["mnist-autoencoder-l2"]
+    circles = [list(line.get_ydata()) for line in deficit.get_lines() if line.get_markerfacecolor() == "none"]
+    assert circles == [[9.0, 5.0]] * 2, "the law of SGD stands beside both"
     (table, *_) = tables(show(name, [*rows[:2], other], folder=tmp_path))
     assert [line[1] for line in table.rows] == ["no regulariser", "L2, decay.l2=0.05", "L2, decay.l2=0.5"]
 

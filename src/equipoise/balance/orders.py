@@ -187,8 +187,8 @@ def _edges(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     hidden = torch.arange(problem.classes.count)
     for flow, inward in ((problem.inflow[power], True), (problem.outflow[power], False)):
         live = flow > 0
-        ends = (hidden[live], torch.zeros_like(hidden[live]))
-        parts.append((*(ends if inward else ends[::-1]), flow[live]))
+        here, nowhere = hidden[live], torch.zeros_like(hidden[live])
+        parts.append((here, nowhere, flow[live]) if inward else (nowhere, here, flow[live]))
     into, out_of, cost = (torch.cat([part[k] for part in parts]) for k in range(3))
     return into, out_of, cost
 

@@ -40,13 +40,8 @@ def add_penalties_(parameters: Iterable[Tensor], powers: Mapping[float, float]) 
 
     so that with p = 2 a plain step is w - lr (g + s w): the regulariser R beside the error E of the balance paper.
     """
-    held = [parameter for parameter in parameters if parameter.grad is not None]
-    grads: list[Any] = [parameter.grad for parameter in held]
-    if not held:
-        return
-    for p, strength in powers.items():
-        if p == 2:
-            torch._foreach_add_(grads, held, alpha=strength)
-        else:
-            terms = [w.sign() if p == 1 else w.sign() * w.abs().pow(p - 1) for w in held]
-            torch._foreach_add_(grads, terms, alpha=strength)
+    for w in parameters:
+        if w.grad is None:
+            continue
+        for p, strength in powers.items():
+            w.grad.add_(w if p == 2 else w.sign() if p == 1 else w.sign() * w.abs().pow(p - 1), alpha=strength)

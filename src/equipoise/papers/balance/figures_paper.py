@@ -38,8 +38,10 @@ def regularised(rows: Sequence[Row], histories: Histories, folder: Path) -> list
         for power, cost, suffix in ((L2, "w²", ""), (L1, "|w|", "_l1")):
             pair = {name: rows for name, rows in groups.items() if name.partition(",")[0] in (NONE, power)}
             norm = "Frobenius norm" if power == L2 else "sum of |w|"
+            foretold = {} if suffix else curves_of(pair, followed, "law")
+            measured = curves_of(pair, followed, f"deficit{suffix}")
             parts = [
-                panel(pair, followed, f"deficit{suffix}", "balance deficit", log=True),
+                Panel("balance deficit", measured, log=True, theory=foretold, theory_label=LAW),
                 panel(pair, followed, "loss", "training loss"),
                 panel(pair, followed, f"norm{suffix}", norm),
             ]
