@@ -10,6 +10,7 @@ POOLING, SHAPE, EXAMPLES = SOURCE + "layers_pooling.py", SOURCE + "layers_shape.
 
 NETS = ("tests/transforms/test_balance_graph.py",)
 PARTS = ("tests/transforms/test_balance_graph_parts.py",)
+WRITTEN = ("tests/transforms/test_balance_graph_written.py",)
 CALLS = ("tests/transforms/test_balance_graph_calls.py",)
 RANDOM = ("tests/invariants/test_balance_graph_random.py",)
 UNITS = ("tests/identity/test_local_and_bipu.py",)
@@ -62,7 +63,7 @@ MUTANTS = (
     Mutant("graph/output-not-fixed", TRACE, 'watched.builder.fix(watched.gains(value), "output', 'str("output', RANDOM),
     Mutant("graph/buffers-change", TRACE, "not moves and not (writes and", "not moves and not (False and", CALLS),
     Mutant("graph/model-left-changed", EXAMPLES, "                module.__dict__.clear()\n                module.__dict__.update(attributes)\n", "", CALLS),
-    Mutant("graph/zeros-stay-zero", SIGNALS, "        self._zeros -= {id(value), id(base)}", "        del base", PARTS),
+    Mutant("graph/zeros-stay-zero", SIGNALS, "        self._zeros -= {id(twin), id(twin._base)}", "        del twin", WRITTEN),
     Mutant("graph/one-use-of-a-shared-weight", CONDITIONS, '(-1.0, other.into), (1.0, other.out_of)', '(-1.0, one.into), (1.0, one.out_of)', NETS),
     Mutant("graph/zeros-of-a-weight-count", CONDITIONS, "    return (parameter.detach() != 0).cpu()", "    return None", PARTS),
     Mutant("graph/rows-joined-too-soon", CONDITIONS, "(mask.all(sorted(axes)) if axes else mask).any()", "mask.any()", PARTS),

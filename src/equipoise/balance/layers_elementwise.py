@@ -38,8 +38,7 @@ def _kept(call: Call, value: Any) -> Any:
 def _pass(call: Call) -> Any:
     if not call.signals.matters(call.args[0]):  # a constant brought to an activity's type
         return None
-    held = call.signals.held(call.args[0])
-    return held if held is not None and call.name not in ("relu", "rrelu") else _one(call, 1.0)
+    return call.signals.held(call.args[0]) or _one(call, 1.0)
 
 
 @handles("prelu", "_prelu_kernel")

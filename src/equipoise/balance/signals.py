@@ -130,16 +130,18 @@ class Signals:
     def zeros(self, value: Tensor) -> None:
         """``value`` was made of zeros, which have nodes of their own until something is written into them."""
         self.track(value, self.builder.zeros(value.shape))
-        self._zeros.add(id(value))
+        self._zeros.add(id(self.meta(value)))
 
     def is_zero(self, value: Any) -> bool:
         """Whether ``value`` is the number 0, or a tensor of zeros that nothing was written into."""
-        return id(value) in self._zeros if isinstance(value, Tensor) else isinstance(value, (int, float)) and value == 0
+        if isinstance(value, Tensor):
+            return id(self.meta(value)) in self._zeros
+        return isinstance(value, (int, float)) and value == 0
 
     def written(self, value: Tensor) -> None:
         """Something was written into ``value``, and with it into what it is a view of."""
-        base = value._base if value._is_view() else None
-        self._zeros -= {id(value), id(base)}
+        twin = self.meta(value)
+        self._zeros -= {id(twin), id(twin._base)}
 
     def hold(self, value: Tensor, held: Held) -> None:
         """``value`` is this view of a parameter."""

@@ -134,7 +134,9 @@ class Trace(Signals):
         """Run one operation: on meta tensors where an activity or a parameter enters, as it is among constants."""
         leaves = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         name = _name(function)
-        writes = name.endswith("_") or "out" in kwargs or name in ("__setitem__", "__iadd__")
+        writes = (
+            name.startswith(("__i", "__setitem")) if name.startswith("__") else name.endswith("_") or "out" in kwargs
+        )
         moves = any(self.matters(value) or value.is_meta for value in leaves)
         if not moves and not (writes and any(self.owned(value) for value in leaves)):
             args, kwargs = tree_map(_on_the_host, (args, kwargs))

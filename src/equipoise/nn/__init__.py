@@ -5,6 +5,10 @@ from equipoise.nn.constraints import constraints_of as constraints_of
 from equipoise.nn.constraints import enforce as enforce
 from equipoise.nn.constraints import param_groups as param_groups
 from equipoise.nn.constraints import project_ as project_
+from equipoise.nn.dale import DaleConv2d as DaleConv2d
+from equipoise.nn.dale import DaleLinear as DaleLinear
+from equipoise.nn.dann import DANNConv2d as DANNConv2d
+from equipoise.nn.dann import DANNLinear as DANNLinear
 from equipoise.nn.excitatory import ExcitatoryLinear as ExcitatoryLinear
 from equipoise.nn.gradnorm import GradNorm as GradNorm
 from equipoise.nn.inorm import INormConv2d as INormConv2d
