@@ -8,7 +8,6 @@ from typing import Literal, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from equipoise.debugging import debugging
 from equipoise.errors import InputError
 from equipoise.functional.edits import backward_edits
 from equipoise.functional.inhibition import ideal, inorm, local_loss, pooled
@@ -137,9 +136,9 @@ class INorm(Circuit):
 
         Rows of ``weight_ei`` are divided by their sum. Exact with a divisive pool of n_e cells and no bias in the
         drive. Another width m gets a random projection, U = G (W_EE - row) / sqrt(n_e) with G ~ N(0, 1): d^2 has the
-        right expectation and a relative error of about sqrt(2 / m). "dale" cannot hold signed weights: each cell then takes a share of
-        the inputs, a sum of few, so that sum_k D_k^2 stands for |h|^2. "literal" takes Sigma V^T of the SVD, as the
-        paper does: without the square the arbitrary signs of V matter, and U = W_EE - row would give d = sqrt(eps).
+        right expectation and a relative error of about sqrt(2 / m). "dale" cannot hold signed weights: each cell then
+        takes a share of the inputs, so that sum_k D_k^2 stands for |h|^2. "literal" takes Sigma V^T of the SVD, as the
+        paper does: without the square V's arbitrary signs matter, and U = W_EE - row would give d = sqrt(eps).
         """
         row, spread = ideal(self.weight_ee)
         self.weight_ei.div_(self.weight_ei.sum(1, keepdim=True))
@@ -188,8 +187,7 @@ class INorm(Circuit):
 
     def forward(self, h: Tensor) -> Tensor:
         """The layer's activity before its nonlinearity."""
-        if debugging():
-            self.check_(h)
+        self._enter(h)
         edits = backward_edits()
         e = self._drive(h)  # first: a rule that cuts the graph here cuts what inhibition reads, too
         below = [h.detach() if edits and pathway in self.detach else h for pathway in ("subtractive", "divisive")]
