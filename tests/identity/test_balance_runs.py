@@ -17,6 +17,7 @@ from equipoise import data, measure, models, rules
 from equipoise.balance.graph import graph
 from equipoise.balance.solve import balance_
 from equipoise.balance.sums import UnitSums
+from equipoise.balance.training import BalanceStop
 from equipoise.errors import InputError
 from equipoise.functional.losses import losses
 from equipoise.randomness import generator
@@ -226,3 +227,21 @@ def test_the_measure_of_balance_is_that_of_the_trace() -> None:
     sums = UnitSums(graph(model, x))
     assert found["deficit"] == pytest.approx(sums.weights().deficit)
     assert {"share/1", "share/3", "share/5", "norm", "norm_l1", "share_l1"} <= set(found)
+
+
+def test_a_plateau_or_a_threshold_stops() -> None:
+    stop = BalanceStop(patience=2, change=0.1)
+    values = [0.5, 0.6, 0.3, 0.29, 0.28, 0.1]
+    assert [stop(v) for v in values] == [False, False, False, False, True, True]
+    assert (stop.reason, stop.first(values)) == ("plateau", 4)
+    below = BalanceStop(below=0.2, patience=None)
+    assert [below(v) for v in (0.5, 0.5, 0.5, 0.19)] == [False, False, False, True]
+    assert below.reason == "below"
+    assert BalanceStop(below=0.1, patience=None).first(values) is None
+    assert BalanceStop(patience=1, change=0.0, warmup=3).first([0.1, 0.2, 0.3, 0.4, 0.5]) == 4
+    for bad in ({"patience": None}, {"patience": 0}, {"change": 1.0}):
+        with pytest.raises(InputError):
+            BalanceStop(**bad)
+    for value in (float("nan"), -1.0):
+        with pytest.raises(InputError, match="the deficit is"):
+            BalanceStop()(value)

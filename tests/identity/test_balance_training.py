@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from equipoise.balance.graph import ScalingGraph, graph
 from equipoise.balance.orders import Orders
 from equipoise.balance.sums import UnitSums
-from equipoise.balance.training import Balancer, BalanceStop, SGDLaw, sgd_law
+from equipoise.balance.training import Balancer, SGDLaw, sgd_law
 from equipoise.errors import InputError
 from equipoise.nn import BiPU
 from equipoise.train.penalties import add_penalties_, strengths
@@ -273,19 +273,21 @@ def test_balancing_comes_every_so_many_steps_and_leaves_the_function() -> None:
             Balancer(mlp(), **bad)
 
 
-def test_a_plateau_or_a_threshold_stops() -> None:
-    stop = BalanceStop(patience=2, change=0.1)
-    values = [0.5, 0.6, 0.3, 0.29, 0.28, 0.1]
-    assert [stop(v) for v in values] == [False, False, False, False, True, True]
-    assert (stop.reason, stop.first(values)) == ("plateau", 4)
-    below = BalanceStop(below=0.2, patience=None)
-    assert [below(v) for v in (0.5, 0.5, 0.5, 0.19)] == [False, False, False, True]
-    assert below.reason == "below"
-    assert BalanceStop(below=0.1, patience=None).first(values) is None
-    assert BalanceStop(patience=1, change=0.0, warmup=3).first([0.1, 0.2, 0.3, 0.4, 0.5]) == 4
-    for bad in ({"patience": None}, {"patience": 0}, {"change": 1.0}):
-        with pytest.raises(InputError):
-            BalanceStop(**bad)
-    for value in (float("nan"), -1.0):
-        with pytest.raises(InputError, match="the deficit is"):
-            BalanceStop()(value)
+def test_a_unit_without_input_is_never_visited_and_stays() -> None:
+    net = mlp()
+    with torch.no_grad():
+        net[0].weight[4] = 0
+        net[0].bias[4] = 0
+    orders = Orders(graph(net, batch((6,))[0]), repeats=2)
+    assert len(orders.units) == 15
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        for units in orders.order(generator).T:
+            orders.visit(units)
+    balanced = copy.deepcopy(net)
+    Balancer(balanced, tol=1e-12)
+    found = orders.weights(1)
+    assert all(torch.allclose(found[n], w, atol=1e-8) for n, w in balanced.named_parameters())
+    assert torch.equal(found["2.weight"][:, 4], net[2].weight[:, 4])
+    size = sum(float(w.square().sum()) for w in found.values()) ** 0.5
+    assert float(orders.norm()[1]) == pytest.approx(size, rel=1e-12)

@@ -18,7 +18,7 @@ MUTANTS = (
         f"{BALANCE}/training.py",
         "self.lowest, self.waited = value, 0",
         "self.lowest = value",
-        LAW,
+        RUNS,
     ),
     Mutant("training/loops-count", f"{BALANCE}/sums.py", "if loops is not None:", "if False:", LAW),
     Mutant(

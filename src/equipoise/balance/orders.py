@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from equipoise.balance.apply import apply_scales
 from equipoise.balance.costs import Lp
 from equipoise.balance.methods import Options, methods
 from equipoise.balance.problem import Edges, Problem
@@ -123,9 +122,14 @@ class Orders:
 
     def weights(self, repeat: int = 0) -> dict[str, Tensor]:
         """The parameters that one repeat has arrived at, as new tensors by name."""
-        twins = {name: weight.detach().clone() for name, weight in self._ready.weights.items()}
-        apply_scales(twins, self.graph.uses, self._ready.problem.classes, self.log_scales[repeat])
-        return twins
+        classes, skipped = self._ready.problem.classes, self._ready.problem.skipped
+        v, left = self.log_scales[repeat][classes.of_node], classes.spread(skipped.double())[classes.of_node] != 0
+        found = {}
+        for use in self.graph.uses:
+            weight = self._ready.weights[use.name].detach()
+            exponent = (v[use.into] - v[use.out_of]).masked_fill(left[use.into] | left[use.out_of], 0.0)
+            found[use.name] = weight * exponent.exp().to(weight)
+        return found
 
     def _norm(self, u: Tensor) -> Tensor:
         problem = self._squares.problem

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equipoise.balance.apply import apply_scales
 from equipoise.balance.graph import ScalingGraph, graph
-from equipoise.balance.reduce import classes_of
 from equipoise.balance.solve import balance_
 from equipoise.measure import Measure, measures
 
@@ -77,9 +75,11 @@ def _scattered(traced: ScalingGraph, generator: torch.Generator | None) -> nn.Mo
     """A copy of the network with every unit scaled by exp(N(0, 1)): the same function."""
     twin = copy.deepcopy(traced.model)
     device = next(twin.parameters()).device
-    z = SPREAD * torch.randn(traced.rows.free, dtype=torch.float64, generator=generator, device=device)
-    classes = classes_of(traced.rows, device)
-    apply_scales(dict(twin.named_parameters()), traced.uses, classes, classes.spread(z))
+    rows = traced.rows.to(device)
+    v = rows.expand(SPREAD * torch.randn(rows.free, dtype=torch.float64, generator=generator, device=device))
+    weights = dict(twin.named_parameters())
+    for use in traced.uses:
+        weights[use.name].mul_(torch.exp(v[use.into.to(device)] - v[use.out_of.to(device)]))
     return twin
 
 
