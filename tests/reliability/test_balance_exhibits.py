@@ -151,7 +151,7 @@ def test_figure_5_has_distance_and_norm_over_the_orders(tmp_path: Path) -> None:
     assert lines(distance)["largest"] == ([0, 1, 2], [8.0, 3.0, 0.4])
     assert lines(distance)["mean ± standard deviation"][1] == [8.0, 2.0, 0.1]
     low = distance.collections[0].get_paths()[0].vertices[:, 1].min()
-    assert low == pytest.approx(0.1 / 1000), "a band in decades stays above 0"
+    assert low == pytest.approx(0.1 / 10), "a band in decades stays above 0"
     assert 18.0 in [float(np.ravel(line.get_ydata())[0]) for line in norm.get_lines()], "the balanced norm is marked"
     (table,) = tables(found)
     assert [" ".join(shown(c)) for c in table.rows[0]] == [

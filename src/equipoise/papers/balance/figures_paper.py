@@ -9,7 +9,18 @@ from typing import Any
 
 from equipoise import plots
 from equipoise.papers.balance.networks import label_of
-from equipoise.papers.balance.traces import Panel, Traces, by_network, curves_of, finals, panel, slug, stack, traces
+from equipoise.papers.balance.traces import (
+    Panel,
+    Traces,
+    above_zero,
+    by_network,
+    curves_of,
+    finals,
+    panel,
+    slug,
+    stack,
+    traces,
+)
 from equipoise.papers.exhibits import Cell, Exhibit, Figure, Histories, Number, Row, Table
 from equipoise.papers.picking import bands, named, per_preset, split
 from equipoise.plots import Series
@@ -172,5 +183,5 @@ def _sweeps(points: Sequence[Row]) -> Any:
 def _band(points: Sequence[Row], key: str) -> Series:
     """The mean over the orders at each point, and a standard deviation to each side, above 0."""
     pairs = [(float(p[key]), float(p[f"{key}_sd"])) for p in points]
-    low = [max(mean - sd, mean / 1000) for mean, sd in pairs]
-    return Series([float(p["sweep"]) for p in points], [m for m, _ in pairs], low, [m + sd for m, sd in pairs])
+    low, high = [m - sd for m, sd in pairs], [m + sd for m, sd in pairs]
+    return above_zero(Series([float(p["sweep"]) for p in points], [m for m, _ in pairs], low, high))

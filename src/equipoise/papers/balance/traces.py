@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,19 @@ from equipoise.papers.picking import named, series, split
 from equipoise.plots import Series
 from equipoise.train import storage
 
-__all__ = ["Panel", "Traces", "by_network", "curves_of", "finals", "panel", "slug", "stack", "traced", "traces"]
+__all__ = [
+    "Panel",
+    "Traces",
+    "above_zero",
+    "by_network",
+    "curves_of",
+    "finals",
+    "panel",
+    "slug",
+    "stack",
+    "traced",
+    "traces",
+]
 
 Traces = Mapping[str, Sequence[Row]]
 Groups = Mapping[str, Sequence[Row]]
@@ -93,9 +105,16 @@ def stack(parts: Sequence[Panel], order: Sequence[str], *, xlabel: str = "step")
     for ax, one in zip(axes, drawn, strict=True):
         below = xlabel if ax is axes[-1] else ""
         theory = {"theory": one.theory, "theory_label": one.theory_label}
-        plots.learning_curves(ax, one.curves, xlabel=below, ylabel=one.label, log=one.decades, order=order, **theory)
+        curves = {name: above_zero(curve) for name, curve in one.curves.items()} if one.decades else one.curves
+        plots.learning_curves(ax, curves, xlabel=below, ylabel=one.label, log=one.decades, order=order, **theory)
     plots.share_legend(fig)
     return fig
+
+
+def above_zero(one: Series) -> Series:
+    """The series for a logarithmic axis: no interval ends below a tenth of its mean, where it may be below 0."""
+    low = [max(value, mean / 10) for value, mean in zip(one.low, one.mean, strict=True)] if one.low else one.low
+    return replace(one, low=low)
 
 
 def slug(text: str) -> str:
