@@ -153,3 +153,40 @@ def least_work(net: Net, rule: str) -> Work:
 def floor(net: Net, rule: str, rates: Rates) -> float:
     """The lowest ratio to backpropagation that the products and the optimiser's bytes allow."""
     return least_work(net, rule).seconds(rates) / least_work(net, "bp").seconds(rates)
+
+
+def vgg16() -> nn.Sequential:
+    """VGG-16 with its 138 M weights: thirteen convolutions of 3 x 3 with ReLU, five poolings, three linear layers."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for repeats, width in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
+        for _ in range(repeats):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(*layers, nn.Flatten(), *perceptron(512 * 7 * 7, 4096, 4096, 1000))
+
+
+def balance_neuron_by_neuron(model: nn.Sequential, tol: float) -> int:
+    """The straightforward loop: each hidden neuron's best scale in turn, until no neuron is off by more than ``tol``.
+
+    For neuron i, A and B the sums of squares of its incoming weights with bias and of its outgoing weights:
+    scale = (B / A)^(1/4). Returns the number of rounds.
+    """
+    linear = [layer for layer in model if isinstance(layer, nn.Linear)]
+    rounds, worst = 0, 1.0
+    with torch.no_grad():
+        while worst > tol:
+            rounds, worst = rounds + 1, 0.0
+            for before, after in pairwise(linear):
+                for i in range(before.out_features):
+                    a = float(before.weight[i].square().sum() + before.bias[i].square())
+                    b = float(after.weight[:, i].square().sum())
+                    worst = max(worst, abs(a - b) / (a + b))
+                    scale = (b / a) ** 0.25
+                    before.weight[i] *= scale
+                    before.bias[i] *= scale
+                    after.weight[:, i] /= scale
+    return rounds

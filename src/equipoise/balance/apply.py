@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from equipoise.balance.problem import Classes, Use
-from equipoise.balance.reduce import PIECE, largest_size, layout
+from equipoise.balance.layout import Layout
+from equipoise.balance.reduce import PIECE, largest_size
 from equipoise.errors import InputError
 
 __all__ = ["apply_scales"]
@@ -59,7 +59,7 @@ class _Scaled:
 
 
 def apply_scales(
-    weights: Mapping[str, Tensor], uses: Sequence[Use], classes: Classes, u: Tensor, still: Tensor | None = None
+    weights: Mapping[str, Tensor], layouts: Mapping[str, Layout], u: Tensor, still: Tensor | None = None
 ) -> None:
     """Replace each element w_e by w_e exp(u[into_e] - u[out_of_e]), u (C,) the log-scales of the classes.
 
@@ -68,18 +68,11 @@ def apply_scales(
 
     Raises: InputError, before anything is written, where a scaled weight does not fit its dtype.
     """
-    seen: set[str] = set()
+    still = None if still is None or not bool(still.any()) else still
     scaled = []
-    for use in uses:
-        if use.name in seen:
-            continue
-        seen.add(use.name)
-        weight = weights[use.name]
-        where = layout(use, classes, weight.shape)
-        frozen = None
-        if still is not None and bool((still[where.into].any()) | still[where.out_of].any()):
-            frozen = still[where.into] | still[where.out_of]
-        one = _Scaled(use.name, weight, u[where.into], u[where.out_of], frozen)
+    for name, where in layouts.items():
+        kept = None if still is None else still[where.into] | still[where.out_of]
+        one = _Scaled(name, weights[name], u[where.into], u[where.out_of], kept)
         if one.moves:
             scaled.append(one)
     for one in scaled:

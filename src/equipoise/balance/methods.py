@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equipoise.balance.newton import Progress, Solution, newton
 from equipoise.balance.problem import Marginals, Problem
-from equipoise.balance.sweeps import cyclic, parallel, stochastic
+from equipoise.balance.sweeps import cyclic, parallel, presweep, stochastic
 from equipoise.balance.tied import tied
 from equipoise.errors import InputError
 from equipoise.registry import Registry
@@ -19,6 +19,8 @@ __all__ = ["Method", "Options", "methods"]
 
 NEWTON_STEPS = 200
 SWEEPS = 100_000
+FIRST_SWEEPS = 4  # exact coordinate sweeps before the first Newton step, at most
+ROUGH = 0.7  # the relative deficit below which Newton's steps pay at once
 FIRST_SWEEPS = 4  # exact coordinate sweeps before the first Newton step, at most
 ROUGH = 0.2  # the relative deficit from which Newton's steps are the better ones
 
@@ -50,7 +52,19 @@ methods: Registry[Method] = Registry("method")
 @methods.register("newton")
 def _newton(problem: Problem, z: Tensor, at: Marginals, options: Options) -> Solution:
     """Newton steps on the log-scales of all units, by conjugate gradients."""
-    return newton(problem, z, at, tol=options.tol, max_iterations=options.most(NEWTON_STEPS), progress=options.progress)
+    most = options.most(NEWTON_STEPS)
+    first = presweep(
+        problem, z, at, most=min(FIRST_SWEEPS, most), until=max(ROUGH, options.tol), progress=options.progress
+    )
+    return newton(
+        problem,
+        first.z,
+        first.at,
+        tol=options.tol,
+        max_iterations=most,
+        progress=options.progress,
+        iteration=first.iterations,
+    )
 
 
 def _sweeping(

@@ -8,6 +8,7 @@ and depth no longer slows the iteration. A trial point's marginals give its cost
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -26,6 +27,7 @@ COARSE_ENTRIES = 2**23  # of H P, beyond which the coarse correction is left out
 ARMIJO = 1e-4
 ROUNDING = 1e-13  # of the cost: below it a decrease cannot be seen, and the slope decides
 HALVINGS = 40
+PATIENCE = 30  # steps without a better deficit, after which rounding is what is left
 
 
 @dataclass(frozen=True)
@@ -58,23 +60,31 @@ def aggregates(problem: Problem) -> Tensor:
     return torch.unique(roots[side_of[1 : 1 + classes.free]], return_inverse=True)[1]
 
 
+class Aggregates:
+    """The aggregates of a plain problem: of each free log-scale, and of both sides of each block."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.member = aggregates(problem)
+        self.count = int(self.member.max()) + 1
+        own = torch.cat([self.member.new_zeros(1), self.member])
+        self.sides = [(int(own[e.into[0]]), int(own[e.out_of[0]])) for e in problem.edges]
+        self.row = torch.arange(1, problem.classes.count, device=self.member.device)
+
+
 class Coarse:
     """The correction on aggregates at one point: x -> P (P^T H P)^-1 P^T r, for plain problems.
 
     ``near`` is H P (free, aggregates), from the marginals alone.
     """
 
-    def __init__(self, problem: Problem, at: Marginals, member: Tensor, count: int) -> None:
-        classes = problem.classes
-        self.member, self.count = member, count
-        own = torch.cat([member.new_zeros(1), member])
-        near = at.bend.new_zeros(classes.count, count)
-        near[torch.arange(1, classes.count, device=member.device), member] = at.bend[1:]
-        for e, (entering, leaving) in zip(problem.edges, at.parts, strict=True):
+    def __init__(self, problem: Problem, at: Marginals, groups: Aggregates) -> None:
+        self.member, self.count = groups.member, groups.count
+        near = at.bend.new_zeros(problem.classes.count, self.count)
+        near[groups.row, self.member] = at.bend[1:]
+        for e, (pushed, pulled), (above, below) in zip(problem.edges, at.parts, groups.sides, strict=True):
             bend = e.power**2
-            above, below = int(own[e.into[0]]), int(own[e.out_of[0]])
-            near[e.at_into, below] -= bend * entering
-            near[e.at_out_of, above] -= bend * leaving
+            near[e.at_into, below] -= bend * at.grow[e.power][e.at_into] * pushed
+            near[e.at_out_of, above] -= bend * at.shrink[e.power][e.at_out_of] * pulled
         self.near = near[1:]
         matrix = self.restrict(self.near)
         diagonal = matrix.diagonal()
@@ -99,10 +109,10 @@ class Coarse:
         return x + self.solve(self.restrict(r) - x @ self.near)[self.member]
 
 
-def _coarse(problem: Problem, at: Marginals, member: Tensor | None, count: int) -> Coarse | None:
-    if member is None:
+def _coarse(problem: Problem, at: Marginals, groups: Aggregates | None) -> Coarse | None:
+    if groups is None:
         return None
-    found = Coarse(problem, at, member, count)
+    found = Coarse(problem, at, groups)
     return found if found.usable else None
 
 
@@ -184,24 +194,23 @@ def newton(
     """Lower the cost from ``z`` until the largest relative deficit is at most ``tol``, or no step lowers it."""
     free = problem.classes.free
     direct = free <= DIRECT
-    member, count = None, 0
-    if problem.classes.plain and not direct:
-        member = aggregates(problem)
-        count = int(member.max()) + 1
-        if count < 2 or count * free > COARSE_ENTRIES:
-            member = None
-    while at.deficit > tol and iteration < max_iterations:
+    groups = Aggregates(problem) if problem.classes.plain and not direct and at.deficit > tol else None
+    if groups is not None and (groups.count < 2 or groups.count * free > COARSE_ENTRIES):
+        groups = None
+    best, since = math.inf, 0
+    while at.deficit > tol and iteration < max_iterations and since < PATIENCE:
         if direct:
             d = _direct(problem, at)
         else:
             worst = at.deficit
             forcing = max(min(0.3, worst), 0.3 * tol / worst)
-            d = direction(problem, at, _coarse(problem, at, member, count), forcing, 4 * free + 20)
+            d = direction(problem, at, _coarse(problem, at, groups), forcing, 4 * free + 20)
         found = search(problem, z, at, d)
         if found is None:
             break
         z, at = found
         iteration += 1
+        best, since = (at.deficit, 0) if at.deficit < best else (best, since + 1)
         if progress is not None:
             progress(iteration, problem.total(at), at.deficit)
     return Solution(z, at, iteration)

@@ -15,6 +15,7 @@ block, M v and M^T v together.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -38,8 +39,8 @@ class Marginals:
 
     cost: F less the constant, in the problem's unit. inward, outward: IN and OUT of each free log-scale (free,).
     relative: |IN - OUT| / (IN + OUT), 0 where both are 0. gradient, diagonal: (free,); bend: the Laplacian's diagonal
-    (C,). By power: grow, shrink: exp(+-p u); enter, leave: costs into and out of each class (C,). parts: the same by
-    block. finite: False where float64 does not hold the point.
+    (C,). By power: grow, shrink: exp(+-p u); enter, leave: costs into and out of each class (C,). parts: M s and
+    M^T r by block. finite: False where float64 does not hold the point.
     """
 
     cost: float
@@ -55,12 +56,12 @@ class Marginals:
     parts: list[tuple[Tensor, Tensor]] = field(repr=False, default_factory=list)
     finite: bool = True
 
-    @property
+    @functools.cached_property
     def relative(self) -> Tensor:
         total = self.inward + self.outward
         return torch.where(total > 0, (self.inward - self.outward).abs() / total, 0.0)
 
-    @property
+    @functools.cached_property
     def deficit(self) -> float:
         """The largest relative deficit of a unit, in [0, 1]."""
         return float(self.relative.max()) if len(self.inward) else 0.0
@@ -131,23 +132,19 @@ class Problem:
             return Marginals(math.inf, empty, empty, empty, empty, u, finite=False)
         grow = {p: torch.exp(p * u) for p in self.powers}
         shrink = {p: 1.0 / grow[p] for p in self.powers}
-        enter = {p: self.inflow[p] * grow[p] for p in self.powers}
-        leave = {p: self.outflow[p] * shrink[p] for p in self.powers}
-        cost = sum(float(flow.sum()) for flow in (*enter.values(), *leave.values()))
+        enter = {p: self.inflow[p].clone() for p in self.powers}
+        leave = {p: self.outflow[p].clone() for p in self.powers}
         parts = []
         for e in self.edges:
-            p = e.power
-            entering = grow[p][e.at_into] * e.push(shrink[p][e.at_out_of])
-            leaving = shrink[p][e.at_out_of] * e.pull(grow[p][e.at_into])
-            enter[p][e.at_into] += entering
-            leave[p][e.at_out_of] += leaving
-            cost += float(entering.sum())
-            parts.append((entering, leaving))
-        inward, outward, bend = torch.zeros_like(u), torch.zeros_like(u), torch.zeros_like(u)
+            pushed, pulled = e.push(shrink[e.power][e.at_out_of]), e.pull(grow[e.power][e.at_into])
+            enter[e.power][e.at_into] += pushed
+            leave[e.power][e.at_out_of] += pulled
+            parts.append((pushed, pulled))
+        cost = 0.0
         for p in self.powers:
-            inward += (p / self.largest) * enter[p]
-            outward += (p / self.largest) * leave[p]
-            bend += (p * p) * (enter[p] + leave[p])
+            cost += float(enter[p].mul_(grow[p]).sum() + shrink[p] @ self.outflow[p])
+            leave[p].mul_(shrink[p])
+        inward, outward, bend = self._weighted(enter), self._weighted(leave), self._weighted(enter, leave)
         self.spend(self.size)
         split_in, split_out = self.classes.split(inward, outward)
         return Marginals(
@@ -165,15 +162,26 @@ class Problem:
             finite=math.isfinite(cost),
         )
 
+    def _weighted(self, *flows: dict[float, Tensor]) -> Tensor:
+        """sum over powers of (p / q) flow for one, of p^2 (flow + flow) for two; (C,)."""
+        total = None
+        for p in self.powers:
+            term = flows[0][p] * (p / self.largest) if len(flows) == 1 else (flows[0][p] + flows[1][p]) * (p * p)
+            total = term if total is None else total + term
+        return self.gone.new_zeros(len(self.gone), dtype=torch.float64) if total is None else total
+
     def hessian_product(self, at: Marginals, x: Tensor) -> Tensor:
         """H x at the point of ``at``: (free,) to (free,), in one weight pass."""
         u = self.classes.spread(x)
         y = at.bend * u
-        for e in self.edges:
-            p = e.power
-            grow, shrink = at.grow[p][e.at_into], at.shrink[p][e.at_out_of]
-            y[e.at_into] -= p * p * grow * e.push(shrink * u[e.at_out_of])
-            y[e.at_out_of] -= p * p * shrink * e.pull(grow * u[e.at_into])
+        for p in self.powers:
+            rising, falling = at.grow[p] * u, at.shrink[p] * u
+            up, down = torch.zeros_like(u), torch.zeros_like(u)
+            for e in self.edges:
+                if e.power == p:
+                    up[e.at_into] += e.push(falling[e.at_out_of])
+                    down[e.at_out_of] += e.pull(rising[e.at_into])
+            y -= (at.grow[p] * up + at.shrink[p] * down) * (p * p)
         self.spend(self.size)
         return self.classes.gather(y)
 
@@ -186,5 +194,7 @@ class Problem:
             matrix.index_put_((into, out_of), -bend, accumulate=True)
             matrix.index_put_((out_of, into), -bend, accumulate=True)
         self.spend(self.size)
+        if self.classes.plain:
+            return matrix[1:, 1:].clone()
         half = torch.stack([self.classes.gather(row) for row in matrix])
-        return torch.stack([self.classes.gather(row) for row in half.T]).reshape(self.classes.free, -1)
+        return torch.stack([self.classes.gather(row) for row in half.T])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from equipoise.balance.apply import apply_scales
 from equipoise.balance.costs import CostRule, Lp, terms_by_name
 from equipoise.balance.existence import remove_unsolvable
+from equipoise.balance.layout import Layout, Side, classes_of, layout
 from equipoise.balance.methods import Options, methods
 from equipoise.balance.newton import Progress
 from equipoise.balance.problem import Marginals, Problem
@@ -29,10 +30,11 @@ __all__ = ["balance_", "deficit"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A graph, its weights by name and its reduced problem, units without a minimiser taken out (why, by index)."""
+    """A graph, its weights and their layouts by name, and its problem without units that have no minimiser (why)."""
 
     graph: ScalingGraph
-    weights: dict[str, Tensor]
+    weights: Mapping[str, Tensor]
+    layouts: dict[str, Layout]
     problem: Problem
     why: dict[int, str]
 
@@ -124,7 +126,7 @@ def balance_(
             f"{found.iterations} iterations; the model is unchanged. Take a larger tol or more max_iterations"
         )
     u = problem.classes.spread(found.z)
-    apply_scales(ready.weights, ready.graph.uses, problem.classes, u, problem.gone)
+    apply_scales(ready.weights, ready.layouts, u, problem.gone)
     return BalanceReport(
         method=method,
         cost=str(rule) if not isinstance(rule, Mapping) else "cost",
@@ -203,8 +205,12 @@ def prepare(
         costing = [n for n in costing if n not in biases]
     terms = terms_by_name(rule, costing, weights=weights, criterion=criterion, known=list(found))
     rows = coordinate(graph, groups or (), tied=tied) if groups or tied else graph.rows
-    problem = reduce({n: found[n] for n in names}, graph.uses, rows, terms)
-    return Prepared(graph, {n: found[n] for n in names}, problem, remove_unsolvable(problem))
+    chosen = {n: found[n] for n in names}
+    classes = classes_of(rows, next(iter(chosen.values())).device if chosen else "cpu")
+    layouts = {use.name: layout(use, classes, chosen[use.name].shape) for use in reversed(graph.uses)}
+    layouts = {n: layouts[n] for n in names}
+    problem = reduce(chosen, layouts, classes, terms)
+    return Prepared(graph, chosen, layouts, problem, remove_unsolvable(problem))
 
 
 def _rule(cost: CostRule | None, p: float | None) -> CostRule:
@@ -228,7 +234,7 @@ def _layers(ready: Prepared, before: Marginals, after: Marginals, u: Tensor) -> 
     free = problem.classes.free
     rows = []
     for name, classes in ready.by_layer(torch.arange(problem.classes.count, device=u.device)).items():
-        ids = torch.unique(classes)
+        ids = Side.of(classes.flatten()).distinct
         ids = ids[(ids > 0) & (ids <= free)]
         ids = ids[~problem.skipped[ids - 1]] if len(ids) else ids
         if not len(ids):

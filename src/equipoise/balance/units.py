@@ -65,10 +65,9 @@ def scale_unit_(model: nn.Module | ScalingGraph, layer: str, unit: int, scale: f
         raise InputError(f"a scale must be a finite number above 0, got {scale!r}")
     ready = prepare(traced(model, example), Lp())
     k = _free_scale(ready, layer, unit)
-    classes = ready.problem.classes
     z = ready.problem.zero()
     z[k] = math.log(scale)
-    apply_scales(ready.weights, ready.graph.uses, classes, classes.spread(z))
+    apply_scales(ready.weights, ready.layouts, ready.problem.classes.spread(z))
 
 
 def balance_unit_(
@@ -97,7 +96,7 @@ def balance_unit_(
     step = strength * float(best_step(sums.of(torch.tensor([k])), sums.exponents))
     z = problem.zero()
     z[k] = step
-    apply_scales(ready.weights, ready.graph.uses, problem.classes, problem.classes.spread(z))
+    apply_scales(ready.weights, ready.layouts, problem.classes.spread(z))
     return math.exp(step)
 
 
