@@ -60,7 +60,7 @@ MUTANTS = (
     Mutant("graph/padding-bounds", SHAPE, "zeros = call.builder.zeros(shape)", "zeros = call.builder.visible(shape)", NETS),
     Mutant("graph/assignment-unseen", SHAPE, '    call.builder.tie(held, ids, "written', '    slice(held, ids, "written', NETS),
     Mutant("graph/unknown-operations-pass", TRACE, '    call.bound(values, "not known', '    slice(values, "not known', PARTS),
-    Mutant("graph/output-not-fixed", TRACE, 'watched.builder.fix(watched.gains(value), "output', 'str("output', RANDOM),
+    Mutant("graph/output-not-fixed", TRACE, 'watched.builder.fix(watched.gains(value), "output', 'str("output', NETS),
     Mutant("graph/buffers-change", TRACE, "not moves and not (writes and", "not moves and not (False and", CALLS),
     Mutant("graph/model-left-changed", EXAMPLES, "                module.__dict__.clear()\n                module.__dict__.update(attributes)\n", "", CALLS),
     Mutant("graph/zeros-stay-zero", SIGNALS, "        self._zeros -= {id(twin), id(twin._base)}", "        del twin", WRITTEN),
