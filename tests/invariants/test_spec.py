@@ -79,6 +79,14 @@ CHANGED: dict[str, Any] = {
     "measures": ["norms"],
     "measure_batch": 8,
     "whiten": 0.1,
+    "perturb": {"shift": 0.5},
+    "group_rates": {"*bias": 0.01},
+    "decay": {"l2": 0.001},
+    "balance_start": "norms",
+    "balance_every": 7,
+    "balance_p": 1.0,
+    "balance_repeats": 5,
+    "trace_every": 9,
 }
 
 
@@ -118,6 +126,9 @@ def test_the_hash_says_what_differs(fields: dict[str, Any]) -> None:
             assert steps[0].hash != steps[1].hash
         elif name == "whiten":
             plain = table | {"augment": "none"}
+            assert Run.from_json(plain | {name: other}).hash != Run.from_json(plain).hash
+        elif name == "balance_repeats":  # such a run trains nothing, so it measures nothing of training
+            plain = table | {"measures": []}
             assert Run.from_json(plain | {name: other}).hash != Run.from_json(plain).hash
         else:
             assert Run.from_json(table | {name: other}).hash != run.hash, name

@@ -16,6 +16,8 @@ from equipoise.data.catalogue import register as register
 from equipoise.data.folders import FolderSplit as FolderSplit
 from equipoise.data.folders import image_folders as image_folders
 from equipoise.data.hub import fetch as fetch
+from equipoise.data.luminance import LitSplit as LitSplit
+from equipoise.data.luminance import Luminance as Luminance
 from equipoise.data.splits import hold_out as hold_out
 from equipoise.data.splits import order as order
 from equipoise.data.types import Dataset as Dataset
@@ -27,6 +29,8 @@ from equipoise.data.whiten import whitening as whitening
 __all__ = [
     "Dataset",
     "FolderSplit",
+    "LitSplit",
+    "Luminance",
     "Split",
     "Whitening",
     "check",

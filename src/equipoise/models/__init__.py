@@ -8,6 +8,10 @@ from equipoise.models.catalogue import make as make
 from equipoise.models.catalogue import names as names
 from equipoise.models.catalogue import register as register
 from equipoise.models.catalogue import registry as registry
+from equipoise.models.inhibition import dale as dale
+from equipoise.models.inhibition import dann as dann
+from equipoise.models.inhibition import inorm as inorm
+from equipoise.models.inhibition import layernorm as layernorm
 from equipoise.models.networks import ResidualNet as ResidualNet
 from equipoise.models.networks import conv as conv
 from equipoise.models.networks import mlp as mlp

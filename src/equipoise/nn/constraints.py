@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from equipoise.contracts import Constrained, Constraint, RateScaled
 from equipoise.errors import InputError
-from equipoise.functional.constraints import project
+from equipoise.functional.constraints import NonNegative, project
 
 __all__ = ["constraints_of", "enforce", "param_groups", "project_"]
 
@@ -40,7 +41,10 @@ def project_(model: nn.Module) -> nn.Module:
 @torch.no_grad()
 def _project(model: nn.Module, constraints: Mapping[str, Constraint]) -> None:
     held = {name: model.get_parameter(name) for name in constraints}
-    for name, value in project(held, constraints).items():
+    positive = [held.pop(name) for name, kind in constraints.items() if type(kind) is NonNegative]
+    if positive:
+        torch._foreach_clamp_min_(positive, 0)  # type: ignore[arg-type]
+    for name, value in project(held, {name: constraints[name] for name in held}).items():
         held[name].copy_(value)
 
 
@@ -57,16 +61,29 @@ def enforce(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.utils.h
     return optimizer.register_step_post_hook(after_step)
 
 
-def param_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
+def param_groups(model: nn.Module, lr: float, rates: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
     """Optimiser groups of the trainable parameters, each with the learning rate that its circuit asks for.
 
     A module's ``rate_factors`` multiply ``lr`` (DANN's corrections, the 1/d of E-I Prop); every other parameter
-    learns at ``lr``. One group per distinct rate, the plain one first.
+    learns at ``lr``. ``rates`` gives other rates by pattern of the full name, ``{"*_ie": 0.6}``; the first that fits
+    counts, and factors multiply it too. One group per distinct rate, the plain one first. Raises ``InputError`` for a
+    pattern that no trainable parameter fits.
     """
     factors = dict(_declared(model, RateScaled, "rate_factors"))
-    groups: dict[float, list[nn.Parameter]] = {}
+    rates = rates or {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    fits: set[str] = set()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(float(factors.get(name, 1.0)), []).append(parameter)
-    ordered = sorted(groups, key=lambda factor: (factor != 1.0, factor))
-    return [{"params": groups[factor], "lr": lr * factor} for factor in ordered]
+            found = [pattern for pattern in rates if fnmatchcase(name, pattern)]
+            fits.update(found)
+            rate = rates[found[0]] if found else lr
+            groups.setdefault((float(rate), float(factors.get(name, 1.0))), []).append(parameter)
+    for pattern in rates:
+        if pattern not in fits:
+            names = ", ".join(
+                sorted({name.rpartition(".")[2] for name, p in model.named_parameters() if p.requires_grad})
+            )
+            raise InputError(f"no trainable parameter fits '{pattern}'; their last names are {names}")
+    ordered = sorted(groups, key=lambda key: (key != (lr, 1.0), key[1] != 1.0, key[1], key[0]))
+    return [{"params": groups[key], "lr": key[0] * key[1]} for key in ordered]

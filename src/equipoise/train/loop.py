@@ -29,7 +29,7 @@ _AUGMENT = {"flip": data.flip, "crop_flip": data.crop_flip}
 class Loop:
     """A training run in progress: ``step`` steps done, ``history`` with the metrics of every whole epoch.
 
-    Step s (from 0) draws from the streams (seed, "noise", s), (seed, "augment", s) and (seed, "global", s);
+    Step s (from 0) draws from the streams (seed, name, s) of the names "noise", "augment", "light" and "global";
     epoch e visits the samples in ``data.order(n, seed=seed, epoch=e)``. So no random state is ever saved.
     """
 
@@ -95,6 +95,8 @@ class Loop:
         x, y = parts.batch(parts.train, index)
         if run.augment != "none":
             x = _AUGMENT[run.augment](x, self._augment.manual_seed(derive(run.seed, "augment", self.step)))
+        if parts.light is not None:
+            x = parts.light(x, self._augment.manual_seed(derive(run.seed, "light", self.step)))
         seed_global(parts.device, derive(run.seed, "global", self.step))
         noise = self._noise.manual_seed(derive(run.seed, "noise", self.step))
         parts.optimizer.zero_grad(set_to_none=True)

@@ -38,6 +38,7 @@ class Parts:
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
     note: str
+    light: data.Luminance | None = None
 
     def batch(self, split: data.Split, index: Tensor) -> tuple[Tensor, Tensor]:
         """The samples in ``index`` on the device, in the run's precision."""
@@ -73,6 +74,10 @@ def build(run: Run, machine: Machine) -> Parts:
     train, validation, test = _splits(run, dataset)
     train, test = train.to(device), test.to(device)
     validation = validation.to(device) if validation is not None else None
+    light = data.Luminance.read(run.perturb)
+    if light is not None:
+        test = light.fixed(test, "test")
+        validation = light.fixed(validation, "validation") if validation is not None else None
 
     model = models.make(run.model, seed=run.seed).to(device, _DTYPES[run.precision])
     images, _ = train.batch(torch.arange(min(2, len(train)), device=train.labels.device))
@@ -80,7 +85,7 @@ def build(run: Run, machine: Machine) -> Parts:
     _check_fit(run, model, example, None if loss.of_input else len(dataset.classes))
     rule = rules.make(run.rule, model, example=example, loss=run.loss, seed=run.seed, **run.options)
 
-    groups = param_groups(model, run.lr)
+    groups = param_groups(model, run.lr, run.group_rates)
     feedback = list(rule.feedback_parameters())
     if feedback:
         groups.append({"params": feedback, "lr": run.lr})
@@ -90,7 +95,7 @@ def build(run: Run, machine: Machine) -> Parts:
     scheduler = optimisers.build_scheduler(run.scheduler, optimizer, epochs=run.epochs, options=run.scheduler_options)
     if constraints_of(model):
         enforce(optimizer, model)
-    return Parts(run, device, train, validation, test, model, rule, loss, optimizer, scheduler, dataset.note)
+    return Parts(run, device, train, validation, test, model, rule, loss, optimizer, scheduler, dataset.note, light)
 
 
 def usable(name: str) -> torch.device:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from equipoise.data import Luminance
 from equipoise.errors import InputError, unknown_name
 from equipoise.train import checks, optimisers, penalties
 
@@ -61,6 +62,9 @@ class Run:
         measures: what else is measured after each epoch (or the last one, where it costs much), as product,norms
         measure_batch: held-out samples that the measures look at
         whiten: ZCA-whiten all images with this epsilon, as fitted on the training samples; none if not given
+        perturb: light that changes from image to image, as shift=0.75 contrast=0.2: drawn anew in training, fixed for
+            held-out images by its own seed=
+        group_rates: learning rates of parameters by name pattern, as *_ie=0.6; lr for all others
         decay: penalties s/p |w|^p on every weight and bias, added to the gradient: strengths s by power, as l2=0.001
         balance_start: what is done to the weights before the first step: none, balance, or norms (each weight and bias
             takes the norm that balancing would give it, and nothing else of it)
@@ -97,6 +101,8 @@ class Run:
     measures: list[str] = field(default_factory=list)
     measure_batch: int = 500
     whiten: float | None = None
+    perturb: dict[str, Any] = field(default_factory=dict)
+    group_rates: dict[str, Any] = field(default_factory=dict)
     decay: dict[str, Any] = field(default_factory=dict)
     balance_start: str = "none"
     balance_every: int = 0
@@ -137,6 +143,11 @@ class Run:
             raise InputError(
                 "'balance_repeats' trains nothing; leave out balance_start, balance_every, decay, measures"
             )
+        if Luminance.read(self.perturb) is not None and self.whiten is not None:
+            raise InputError("'perturb' changes pixels in [0, 1], which 'whiten' has mixed; use one of the two")
+        for pattern, rate in self.group_rates.items():
+            if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate < 0:
+                raise InputError(f"'group_rates.{pattern}' is {rate!r}; give a learning rate of 0 or more")
         if self.whiten is not None and self.augment != "none":
             raise InputError(f"augment '{self.augment}' moves pixels, which 'whiten' has mixed; use one of the two")
         optimisers.check_optimizer(self.optimizer, self.optimizer_options)
