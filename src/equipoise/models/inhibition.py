@@ -75,7 +75,7 @@ def _read(text: str, spec: str, readers: Mapping[str, Reader]) -> tuple[str, dic
 
 def _stack(sizes: str, spec: str, form: str, make: Make) -> nn.Sequential:
     """Hidden layers with ReLU (and 2x2 max-pooling between convolutions), then the readout."""
-    conv = "x" in sizes
+    conv, height, width = "x" in sizes, 0, 0
     image, *rest = sizes.split("-")
     if conv:
         channels, height, width = image_sizes(f"{image}-1", spec, form)[0]
