@@ -31,7 +31,9 @@ class LocalObjective(Protocol):
     """A module with a loss of its own, computed from its detached input and its own parameters.
 
     Every rule catches the module's input during the forward pass and adds ``local_weight`` times the gradient
-    of ``local_loss`` to the module's own parameters; nothing reaches any other parameter.
+    of ``local_loss`` to the module's own parameters; nothing reaches any other parameter. A module that needs much the
+    same for both may have ``forward_with_loss(input)`` too: (output, local loss) in one, the loss cut off from
+    ``input`` by itself, or None to have the two asked for one by one.
     """
 
     def local_loss(self, input: Tensor, /) -> Tensor:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from equipoise.errors import InputError
 from equipoise.functional.edits import backward_edits
+from equipoise.functional.gradnorm import gradnorm
 from equipoise.functional.inhibition import ideal, inorm, local_loss, pooled
+from equipoise.functional.inorm_step import inorm_step
 from equipoise.nn.circuit import (
     Circuit,
     Convolution,
@@ -192,8 +194,36 @@ class INorm(Circuit):
         e = self._drive(h)  # first: a rule that cuts the graph here cuts what inhibition reads, too
         below = [h.detach() if edits and pathway in self.detach else h for pathway in ("subtractive", "divisive")]
         s, d = self._inhibition(*below, frozen=edits)
-        z = self.edit(inorm(e, s, d, detach=self.detach, division=self.division))
+        z = inorm(e, s, d, detach=self.detach, division=self.division)
+        z = gradnorm(z, self.edit.modes, nu=self.edit.nu, eps=self.eps, count=self.count, dim=self.unit_dim)
         return z if self.place != "after" or self.bias is None else z + self._by_unit(self.bias)
+
+    def forward_with_loss(self, input: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(``forward``, ``local_loss``), the pools' drives worked out once; None where the two do not share them."""
+        if not self._shares(input):
+            return None
+        assert self.divisive_ie is not None
+        self._enter(input)
+        z, loss = inorm_step(
+            self._drive(input),
+            input.detach(),
+            self.weight_ie,
+            self.weight_ei,
+            self.divisive_ie,
+            modes=self.edit.modes,
+            nu=self.edit.nu,
+            eps=self.eps,
+            straight=self.division == "straight",
+        )
+        z = z if self.place != "after" or self.bias is None else z + self.bias
+        return z, self.local_weight * loss
+
+    def _shares(self, input: Tensor) -> bool:
+        """Whether ``functional.inorm_step`` computes this layer: detached, dense, uniform, unpadded, not rounded."""
+        plain = self.unit_dim == -1 and len(self.detach) == 2 and self.form == "pre" and self.count is None
+        usual = self.divisive in ("rms", "dale") and self.divisive_ei is None
+        exact = input.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(input.device.type)
+        return plain and usual and exact and self.divisive_count is None and backward_edits()
 
     def local_loss(self, input: Tensor) -> Tensor:
         """``local_weight`` times the local loss at ``input``, which trains inhibition alone."""

@@ -266,10 +266,11 @@ class Rule(Held):
             credit = self.credit(x, y, tensors, feedback, noise)
         local: dict[str, Tensor] = {}
         for listener in listeners:
-            for caught in listener.heard:
-                value = listener.inner.local_loss(caught.detach())
-                local[listener.name] = local.get(listener.name, 0) + value
+            values = [*listener.losses, *(listener.inner.local_loss(caught.detach()) for caught in listener.heard)]
+            if values:
+                local[listener.name] = torch.stack(values).sum() if len(values) > 1 else values[0]
             listener.heard.clear()
+            listener.losses.clear()
         weighted = [(value * self.options.local_weight, None) for value in local.values()]
         return credit._replace(roots=[*credit.roots, *weighted]), local
 

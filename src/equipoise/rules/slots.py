@@ -31,19 +31,28 @@ def has_objective(module: nn.Module) -> bool:
 
 
 class Listener(nn.Module):
-    """Stands in for a module during one forward pass, and notes the input that it is given."""
+    """Stands in for a module during one forward pass, and notes the input that it is given, or its loss there.
+
+    The loss where the module works it out in its forward pass (``contracts.LocalObjective``).
+    """
 
     def __init__(self, name: str, inner: nn.Module) -> None:
         super().__init__()
         self.__dict__["inner"] = inner
         self.__dict__["name"] = name
         self.__dict__["heard"] = []
+        self.__dict__["losses"] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["inner"], name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The inner module's output."""
+        together = getattr(self.inner, "forward_with_loss", None)
+        both = None if together is None else together(*args, **kwargs)
+        if both is not None:
+            self.losses.append(both[1])
+            return both[0]
         self.heard.append(args[0] if args else next(iter(kwargs.values())))
         return self.inner(*args, **kwargs)
 
@@ -126,6 +135,7 @@ class Slots:
         """Within the block the listeners stand in their modules' places."""
         for listener in self.listeners:
             listener.heard.clear()
+            listener.losses.clear()
         for parent, child, listener in self.posts:
             parent._modules[child] = listener
         try:
