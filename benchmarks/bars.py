@@ -16,6 +16,12 @@ BARS = {
     "rules.pepita.deep.vs_bp": 1.0,
     "rules.pepita.conv.vs_bp": 1.2,
     "rules.pepita.memory_vs_bp": 1.0,
+    "balance.autoencoder.weight_passes": 70.0,
+    "balance.deep30.weight_passes": 250.0,
+    "balance.newton.vs_cyclic": 1 / 10,
+    "balance.newton.vs_neuronwise": 1 / 100,
+    "balance.vgg16.vs_forward": 8.0,
+    "balance.vgg16.extra_memory": 0.6,
     "import.vs_torch": 1.25,
     "demo.seconds": 120.0,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,12 +11,12 @@ import torch
 from torch import Tensor
 
 from equipoise.balance.layout import Layout
-from equipoise.balance.reduce import PIECE, largest_size
+from equipoise.balance.reduce import PIECE
 from equipoise.errors import InputError
 
 __all__ = ["apply_scales"]
 
-SAFE = 300.0  # the log-factor up to which float64 holds both factors of an element by themselves
+SAFE = 300.0  # the log-scale up to which float64 holds both factors of an element by themselves
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,10 @@ class _Scaled:
     down: Tensor
     still: Tensor | None
 
-    @property
-    def most(self) -> float:
-        """A bound on the largest log-factor."""
-        return float(self.up.max() - self.down.min())
-
-    @property
-    def moves(self) -> bool:
-        return bool((self.up != 0).any() or (self.down != 0).any())
+    @functools.cached_property
+    def reach(self) -> float:
+        """The largest log-scale on either side; an element's log-factor is at most twice that."""
+        return max(float(self.up.abs().max()), float(self.down.abs().max()))
 
     def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Views of the weight along its first axis, each with its scaled values in float64."""
@@ -52,19 +49,23 @@ class _Scaled:
 
         up, down = part(self.up), part(self.down)
         values = view.to(torch.float64, copy=True)
-        if self.still is None and float(self.up.abs().max() + self.down.abs().max()) < SAFE:
+        if self.still is None and self.reach < SAFE:
             return values.mul_(up.exp()).mul_(down.neg().exp())
         factor = torch.exp(up - down)
         return values.mul_(factor if self.still is None else torch.where(part(self.still), 1.0, factor))
 
 
 def apply_scales(
-    weights: Mapping[str, Tensor], layouts: Mapping[str, Layout], u: Tensor, still: Tensor | None = None
+    weights: Mapping[str, Tensor],
+    layouts: Mapping[str, Layout],
+    u: Tensor,
+    still: Tensor | None,
+    sizes: Mapping[str, float],
 ) -> None:
     """Replace each element w_e by w_e exp(u[into_e] - u[out_of_e]), u (C,) the log-scales of the classes.
 
     An edge at a class of the mask ``still`` (C,) stays as it is: such units are skipped, and decide nothing.
-    Elements that round to 0 in a low precision do so as in any product.
+    ``sizes`` are the largest |w|. Elements that round to 0 in a low precision do so as in any product.
 
     Raises: InputError, before anything is written, where a scaled weight does not fit its dtype.
     """
@@ -73,23 +74,22 @@ def apply_scales(
     for name, where in layouts.items():
         kept = None if still is None else still[where.into] | still[where.out_of]
         one = _Scaled(name, weights[name], u[where.into], u[where.out_of], kept)
-        if one.moves:
+        if one.reach:
             scaled.append(one)
     for one in scaled:
-        _check_fits(one)
+        _check_fits(one, sizes[one.name])
     with torch.no_grad():
         for one in scaled:
             for view, values in one.pieces():
                 view.copy_(values)
 
 
-def _check_fits(one: _Scaled) -> None:
+def _check_fits(one: _Scaled, largest: float) -> None:
     """Refuse a weight that would leave its dtype: by a bound first, then element by element."""
     most = torch.finfo(one.weight.dtype).max
-    if not math.isfinite(one.most):
+    if not math.isfinite(one.reach):
         raise InputError(f"the scales of '{one.name}' are not finite; nothing was changed")
-    largest = largest_size(one.weight, one.name)
-    if largest == 0 or math.log(largest) + one.most < math.log(most):
+    if largest == 0 or math.log(largest) + 2 * one.reach < math.log(most):
         return
     for view, values in one.pieces():
         if not bool(torch.isfinite(values.to(view.dtype)).all()):

@@ -61,27 +61,24 @@ def _reached(problem: Problem, start: dict[float, Tensor], *, forward: bool) -> 
         reached |= flow > 0
     _share(problem, reached)
     edges = problem.edges if forward else problem.edges[::-1]
-    due = [True] * len(edges)
-    while any(due):
+    used = [0] * len(edges)
+    grew = True
+    while grew and not bool(reached[1:].all()):
+        grew = False
         for k, e in enumerate(edges):
-            if not due[k]:
+            source, target = (e.at_out_of, e.at_into) if forward else (e.at_into, e.at_out_of)
+            here = reached[source]
+            count = int(here.sum())
+            if count == used[k] or bool(reached[target].all()):
                 continue
-            due[k] = False
-            source, target = (e.out_of, e.into) if forward else (e.into, e.out_of)
-            signal = reached[source].to(torch.float64)
-            if not bool(signal.any()) or bool(reached[target].all()):
-                continue
-            found = e.push(signal) if forward else e.pull(signal)
+            used[k] = count
+            found = (e.push(here.to(torch.float64)) if forward else e.pull(here.to(torch.float64))) > 0
             problem.spend(e.value.numel())
-            fresh = (found > 0) & ~reached[target]
-            if not bool(fresh.any()):
-                continue
-            reached[target[fresh]] = True
-            _share(problem, reached)
-            touched = torch.zeros_like(reached)
-            touched[target[fresh]] = True
-            for other, f in enumerate(edges):
-                due[other] |= not classes.plain or bool(touched[f.out_of if forward else f.into].any())
+            fresh = bool((found & ~reached[target]).any())
+            if fresh:
+                reached[target] |= found
+                _share(problem, reached)
+            grew |= fresh
     return reached
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from equipoise.balance.blocks import Classes
 from equipoise.balance.builder import Boundary, Builder, Opened
+from equipoise.balance.layout import Layout, place
 from equipoise.balance.ledger import Rows, Use, compact
 from equipoise.balance.table import readable
 from equipoise.balance.trace import trace
@@ -56,6 +59,13 @@ class ScalingGraph:
     def scalable(self) -> int:
         """The number of free log-scales; 0 where nothing can be rescaled."""
         return self.rows.free
+
+    @functools.cached_property
+    def placed(self) -> tuple[Classes, dict[str, Layout]]:
+        """The scale classes and, by parameter name, which of them its elements meet; read once, on their device."""
+        named = dict(self.model.named_parameters())
+        device = next((named[use.name].device for use in self.uses if use.name in named), torch.device("cpu"))
+        return place(self.uses, self.rows, {name: w.shape for name, w in named.items()}, device)
 
     @classmethod
     def declare(cls, builder: Builder) -> ScalingGraph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from equipoise.balance.blocks import Classes
 from equipoise.balance.ledger import Rows, Use, compact
 from equipoise.errors import InputError
 
-__all__ = ["Layout", "Side", "classes_of", "layout"]
+__all__ = ["Layout", "Side", "classes_of", "layout", "place"]
 
 SALT = 20240607  # of the projection that tells general rows apart
 
@@ -122,7 +122,22 @@ def layout(use: Use, classes: Classes, shape: Sequence[int]) -> Layout:
         found = classes.of_node[compact(ids).to(classes.of_node.device)]
         found = found.reshape((1,) * (len(shape) - found.dim()) + tuple(found.shape))
         for d in range(len(shape)):
-            if found.shape[d] > 1 and bool((found == found.narrow(d, 0, 1)).all()):
+            ends = (found.select(d, 0), found.select(d, -1))
+            if found.shape[d] > 1 and torch.equal(*ends) and bool((found == found.narrow(d, 0, 1)).all()):
                 found = found.narrow(d, 0, 1)
         sides.append(found)
     return Layout(*sides)
+
+
+def place(
+    uses: Sequence[Use], rows: Rows, shapes: Mapping[str, Sequence[int]], device: torch.device | str
+) -> tuple[Classes, dict[str, Layout]]:
+    """The classes of ``rows``, and the layout of every parameter that scales by name; its first use counts."""
+    classes = classes_of(rows, device)
+    layouts: dict[str, Layout] = {}
+    for use in uses:
+        if use.name not in shapes:
+            raise InputError(f"the graph names a parameter '{use.name}' that the model does not have; trace it again")
+        if use.name not in layouts:
+            layouts[use.name] = layout(use, classes, shapes[use.name])
+    return classes, layouts

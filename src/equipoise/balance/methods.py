@@ -21,8 +21,6 @@ NEWTON_STEPS = 200
 SWEEPS = 100_000
 FIRST_SWEEPS = 4  # exact coordinate sweeps before the first Newton step, at most
 ROUGH = 0.7  # the relative deficit below which Newton's steps pay at once
-FIRST_SWEEPS = 4  # exact coordinate sweeps before the first Newton step, at most
-ROUGH = 0.2  # the relative deficit from which Newton's steps are the better ones
 
 
 @dataclass(frozen=True)

@@ -120,9 +120,8 @@ def direction(problem: Problem, at: Marginals, coarse: Coarse | None, forcing: f
     """d with H d = -g, up to ``forcing`` of the largest relative deficit, by preconditioned conjugate gradients."""
     g = at.gradient
     inverse = torch.where(at.diagonal > 0, 1.0 / at.diagonal.clamp(min=torch.finfo(g.dtype).tiny), 0.0)
-    total = at.inward + at.outward
-    weigh = torch.where(total > 0, 1.0 / (problem.largest * total.clamp(min=torch.finfo(g.dtype).tiny)), 0.0)
-    goal = forcing * float((g.abs() * weigh).max())
+    weigh = 1.0 / (problem.largest * (at.inward + at.outward)).clamp(min=torch.finfo(g.dtype).tiny)
+    goal = forcing * at.deficit
     if coarse is None:
         d, r = torch.zeros_like(g), -g
     else:

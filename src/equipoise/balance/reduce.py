@@ -37,6 +37,27 @@ class _Collected:
                 flow[power] = torch.zeros(self.classes.count, dtype=torch.float64, device=device)
         return self.inflow[power], self.outflow[power]
 
+    def vector(self, weight: Tensor, where: Layout, largest: float, terms: list[tuple[float, float]]) -> None:
+        """Enter a vector of weights that leave one class: a bias, as a rule."""
+        size = weight.to(torch.float64).abs() / largest
+        into = where.into.expand(len(size))
+        out_of = where.out_of.expand(len(size))
+        for p, a in terms:
+            self.single(p, a * size.pow(p), into, out_of)
+
+    def single(self, power: float, value: Tensor, into: Tensor, out_of: Tensor) -> None:
+        """Enter a list (E,) of edges, each between its own two classes."""
+        inflow, outflow = self.flows(power)
+        if not bool(out_of.any()):
+            inflow.index_add_(0, into, value)
+        else:
+            outflow.index_add_(0, out_of, torch.where(into == 0, value, 0.0))
+            inflow.index_add_(0, into, torch.where(out_of == 0, value, 0.0))
+            self._between(power, value, into, out_of)
+            inflow[0] = 0.0  # what is visible on both sides stands in outflow already
+        self.constant += float(inflow[0] + outflow[0])
+        inflow[0] = outflow[0] = 0.0
+
     def matrix(self, power: float, value: Tensor, into: Side, out_of: Side) -> None:
         """Enter a matrix (D, S) of costs between classes, visible parts and self-loops apart."""
         inflow, outflow = self.flows(power)
@@ -58,13 +79,9 @@ class _Collected:
             value[rows, cols] = 0.0
         self.edges.append(Edges(power, value, entered, departed))
 
-    def single(self, power: float, value: Tensor, into: Tensor, out_of: Tensor) -> None:
-        """Enter a list (E,) of edges, each between its own two classes."""
-        inflow, outflow = self.flows(power)
-        outflow.index_add_(0, out_of, torch.where(into == 0, value, 0.0))
-        inflow.index_add_(0, into, torch.where(out_of == 0, value, 0.0))
-        self.constant += float(value[into == out_of].sum())
-        outflow[0] = inflow[0] = 0.0
+    def _between(self, power: float, value: Tensor, into: Tensor, out_of: Tensor) -> None:
+        """The hidden ones of a list of edges: those of one pair of classes added up, self-loops apart."""
+        self.constant += float(value[(into == out_of) & (into != 0)].sum())
         live = (into != 0) & (out_of != 0) & (into != out_of)
         if not bool(live.any()):
             return
@@ -89,14 +106,18 @@ def largest_size(weight: Tensor, name: str) -> float:
 
 
 def reduce(
-    weights: Mapping[str, Tensor], layouts: Mapping[str, Layout], classes: Classes, terms: Mapping[str, Terms]
+    weights: Mapping[str, Tensor],
+    layouts: Mapping[str, Layout],
+    classes: Classes,
+    terms: Mapping[str, Terms],
+    sizes: Mapping[str, float],
 ) -> Problem:
-    """The problem of a model's ``weights`` by name, ``layouts`` of those that scale; ``terms``: what each one costs.
+    """The problem of a model's ``weights`` by name, ``layouts`` of those that scale; ``terms``: what each one costs,
+    ``sizes``: its largest |w|.
 
     Costs are divided by the largest weight's, so that no |w|^p leaves float64. Beyond the blocks themselves the extra
     memory is a few pieces of a million elements.
     """
-    sizes = {name: largest_size(weights[name], name) for name in layouts}
     counted = {name: terms.get(name, ()) for name in layouts}
     largest = max((sizes[n] for n in layouts if counted[n]), default=0.0) or 1.0
     scale = max((math.log(a) + p * math.log(largest) for n in layouts for a, p in counted[n]), default=0.0)
@@ -116,6 +137,9 @@ def _enter(found: _Collected, weight: Tensor, where: Layout, largest: float, ter
     dims = range(weight.dim())
     rows = [d for d in dims if where.into.shape[d] > 1]
     cols = [d for d in dims if where.out_of.shape[d] > 1]
+    if weight.dim() == 1 and where.out_of.numel() == 1:
+        found.vector(weight, where, largest, terms)
+        return
     if where.separate:
         rest = [d for d in dims if d not in rows and d not in cols]
         row, col = where.sides

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from equipoise.balance.apply import apply_scales
 from equipoise.balance.costs import CostRule, Lp, terms_by_name
 from equipoise.balance.existence import remove_unsolvable
-from equipoise.balance.layout import Layout, Side, classes_of, layout
+from equipoise.balance.layout import Layout, Side, place
 from equipoise.balance.methods import Options, methods
-from equipoise.balance.newton import Progress
+from equipoise.balance.newton import Progress, Solution
 from equipoise.balance.problem import Marginals, Problem
-from equipoise.balance.reduce import reduce
+from equipoise.balance.reduce import largest_size, reduce
 from equipoise.balance.report import BalanceReport, Deficit, Layer, Skipped
 from equipoise.balance.tied import coordinate
 from equipoise.errors import InputError
@@ -30,11 +30,15 @@ __all__ = ["balance_", "deficit"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A graph, its weights and their layouts by name, and its problem without units that have no minimiser (why)."""
+    """A graph and its problem without units that have no minimiser (why, by index).
+
+    weights, layouts, sizes: by name the parameters that scale, their classes, and their largest |w|.
+    """
 
     graph: ScalingGraph
     weights: Mapping[str, Tensor]
     layouts: dict[str, Layout]
+    sizes: dict[str, float]
     problem: Problem
     why: dict[int, str]
 
@@ -96,19 +100,42 @@ def balance_(
     be met, a scaled weight does not fit its dtype, or a name or number is not one that exists.
     """
     rule = _rule(cost, p)
-    solver = methods[method]
+    methods[method]
     if not (isinstance(tol, int | float) and 0 < tol < 1):
         raise InputError(f"tol must lie between 0 and 1, got {tol!r}")
     options = Options(tol=tol, max_iterations=max_iterations, strength=strength, seed=seed, progress=progress)
-    ready = prepare(
-        traced(model if graph is None else graph, example, frozen),
-        rule,
-        include_bias_cost=include_bias_cost,
-        weights=weights,
-        criterion=criterion,
-        groups=groups,
-        tied=method == "tied",
+    found = traced(model if graph is None else graph, example, frozen)
+    with torch.inference_mode():
+        ready = prepare(
+            found,
+            rule,
+            include_bias_cost=include_bias_cost,
+            weights=weights,
+            criterion=criterion,
+            groups=groups,
+            tied=method == "tied",
+        )
+        before, solution = _solved(ready, method, options)
+        u = ready.problem.classes.spread(solution.z)
+        layers = _layers(ready, before, solution.at, u)
+    apply_scales(ready.weights, ready.layouts, u, ready.problem.gone, ready.sizes)
+    return BalanceReport(
+        method=method,
+        cost=str(rule) if not isinstance(rule, Mapping) else "cost",
+        cost_before=ready.problem.total(before),
+        cost_after=ready.problem.total(solution.at),
+        deficit_before=before.deficit,
+        deficit=solution.at.deficit,
+        iterations=solution.iterations,
+        weight_passes=ready.problem.weight_passes,
+        log_scales={name: v.cpu() for name, v in ready.by_layer(u).items()},
+        layers=layers,
+        skipped=ready.skipped(),
     )
+
+
+def _solved(ready: Prepared, method: str, options: Options) -> tuple[Marginals, Solution]:
+    """The marginals at the start, and the solution; refused where there is none to the tolerance."""
     problem = ready.problem
     if not problem.classes.free or bool(problem.skipped.all()):
         reasons = "; ".join(str(entry) for entry in ready.skipped()[:3])
@@ -119,27 +146,13 @@ def balance_(
     before = problem.marginals(start)
     if not before.finite:
         raise InputError("the model's cost is beyond float64; take a smaller p")
-    found = solver(problem, start, before, options)
-    if not found.at.deficit <= tol:
+    found = methods[method](problem, start, before, options)
+    if not found.at.deficit <= options.tol:
         raise InputError(
-            f"the tolerance {tol:g} was not met: {method} stopped at a deficit of {found.at.deficit:.3g} after "
+            f"the tolerance {options.tol:g} was not met: {method} stopped at a deficit of {found.at.deficit:.3g} after "
             f"{found.iterations} iterations; the model is unchanged. Take a larger tol or more max_iterations"
         )
-    u = problem.classes.spread(found.z)
-    apply_scales(ready.weights, ready.layouts, u, problem.gone)
-    return BalanceReport(
-        method=method,
-        cost=str(rule) if not isinstance(rule, Mapping) else "cost",
-        cost_before=problem.total(before),
-        cost_after=problem.total(found.at),
-        deficit_before=before.deficit,
-        deficit=found.at.deficit,
-        iterations=found.iterations,
-        weight_passes=problem.weight_passes,
-        log_scales={name: v.cpu() for name, v in ready.by_layer(u).items()},
-        layers=_layers(ready, before, found.at, u),
-        skipped=ready.skipped(),
-    )
+    return before, found
 
 
 def deficit(
@@ -195,22 +208,23 @@ def prepare(
 ) -> Prepared:
     """Reduce the weights of a traced model, and take out the units that have no minimiser."""
     found = dict(graph.model.named_parameters())
-    for use in graph.uses:
-        if use.name not in found:
-            raise InputError(f"the graph names a parameter '{use.name}' that the model does not have; trace it again")
-    names = list(dict.fromkeys(use.name for use in graph.uses))
-    costing = [n for n in names if n not in graph.excluded]
+    device = next((found[use.name].device for use in graph.uses if use.name in found), torch.device("cpu"))
+    shapes = {name: w.shape for name, w in found.items()}
+    if groups or tied:
+        classes, layouts = place(graph.uses, coordinate(graph, groups or (), tied=tied), shapes, device)
+    elif graph.placed[0].of_node.device == device:
+        classes, layouts = graph.placed
+    else:
+        classes, layouts = place(graph.uses, graph.rows, shapes, device)
+    costing = [n for n in layouts if n not in graph.excluded]
     if not include_bias_cost:
         biases = {use.name for use in graph.uses if use.bias}
         costing = [n for n in costing if n not in biases]
     terms = terms_by_name(rule, costing, weights=weights, criterion=criterion, known=list(found))
-    rows = coordinate(graph, groups or (), tied=tied) if groups or tied else graph.rows
-    chosen = {n: found[n] for n in names}
-    classes = classes_of(rows, next(iter(chosen.values())).device if chosen else "cpu")
-    layouts = {use.name: layout(use, classes, chosen[use.name].shape) for use in reversed(graph.uses)}
-    layouts = {n: layouts[n] for n in names}
-    problem = reduce(chosen, layouts, classes, terms)
-    return Prepared(graph, chosen, layouts, problem, remove_unsolvable(problem))
+    chosen = {n: found[n] for n in layouts}
+    sizes = {n: largest_size(w, n) for n, w in chosen.items()}
+    problem = reduce(chosen, layouts, classes, terms, sizes)
+    return Prepared(graph, chosen, layouts, sizes, problem, remove_unsolvable(problem))
 
 
 def _rule(cost: CostRule | None, p: float | None) -> CostRule:
@@ -232,16 +246,25 @@ def _layers(ready: Prepared, before: Marginals, after: Marginals, u: Tensor) -> 
     """One row of the report's table for each layer with units that were scaled."""
     problem = ready.problem
     free = problem.classes.free
-    rows = []
+    skips = bool(problem.skipped.any())
+    named: list[tuple[str, Tensor]] = []
     for name, classes in ready.by_layer(torch.arange(problem.classes.count, device=u.device)).items():
         ids = Side.of(classes.flatten()).distinct
-        ids = ids[(ids > 0) & (ids <= free)]
-        ids = ids[~problem.skipped[ids - 1]] if len(ids) else ids
-        if not len(ids):
-            continue
-        at = ids - 1
-        sums = [problem.unit * float(v[at].sum()) for m in (before, after) for v in (m.inward, m.outward)]
-        worst = [float(m.relative[at].max()) for m in (before, after)]
-        scales = [math.exp(float(v)) for v in (u[ids].min(), u[ids].max())]
-        rows.append(Layer(name, len(ids), *sums, *worst, *scales))
+        ids = ids[(ids > 0) & (ids <= free)] - 1
+        ids = ids[~problem.skipped[ids]] if skips else ids
+        if len(ids):
+            named.append((name, ids))
+    if not named:
+        return ()
+    sizes = [len(ids) for _, ids in named]
+    flat = torch.cat([ids for _, ids in named])
+    sums = torch.stack([before.inward, before.outward, after.inward, after.outward])[:, flat] * problem.unit
+    worst = torch.stack([before.relative, after.relative])[:, flat]
+    rows = []
+    for (name, ids), s, w, v in zip(
+        named, sums.split(sizes, 1), worst.split(sizes, 1), u[1:][flat].split(sizes), strict=True
+    ):
+        a, b, c, d = s.sum(1).tolist()
+        e, f = w.amax(1).tolist()
+        rows.append(Layer(name, len(ids), a, b, c, d, e, f, math.exp(float(v.min())), math.exp(float(v.max()))))
     return tuple(rows)

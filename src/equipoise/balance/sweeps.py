@@ -233,8 +233,8 @@ def presweep(
     problem: Problem, z: Tensor, at: Marginals, *, most: int, until: float, progress: Progress | None = None
 ) -> Solution:
     """At most ``most`` cyclic sweeps, while some unit is off by more than ``until``; plain problems of few colours."""
-    sets = colours(problem) if problem.classes.plain else []
-    if not 0 < len(sets) <= FEW or at.deficit <= until:
+    sets = colours(problem) if problem.classes.plain and at.deficit > until else []
+    if not 0 < len(sets) <= FEW:
         return Solution(z, at, 0)
     return _visit(
         problem,

@@ -67,7 +67,7 @@ def scale_unit_(model: nn.Module | ScalingGraph, layer: str, unit: int, scale: f
     k = _free_scale(ready, layer, unit)
     z = ready.problem.zero()
     z[k] = math.log(scale)
-    apply_scales(ready.weights, ready.layouts, ready.problem.classes.spread(z))
+    apply_scales(ready.weights, ready.layouts, ready.problem.classes.spread(z), None, ready.sizes)
 
 
 def balance_unit_(
@@ -96,7 +96,7 @@ def balance_unit_(
     step = strength * float(best_step(sums.of(torch.tensor([k])), sums.exponents))
     z = problem.zero()
     z[k] = step
-    apply_scales(ready.weights, ready.layouts, problem.classes.spread(z))
+    apply_scales(ready.weights, ready.layouts, problem.classes.spread(z), None, ready.sizes)
     return math.exp(step)
 
 
