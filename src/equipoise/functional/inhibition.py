@@ -111,7 +111,7 @@ def local_loss(
     s: Tensor | None,
     d: Tensor | None,
     *,
-    form: Literal["pre", "post"] = "pre",
+    form: str = "pre",
     count: Tensor | None = None,
     dim: int = -1,
 ) -> Float[Tensor, ""]:
@@ -120,7 +120,8 @@ def local_loss(
         L = mean_b [ m_b^2 + (v_b - 1)^2 ],    z = (stopgrad(e) - s) / d,  m, v: mean, population variance over units
 
     form "post" is the paper's: m is the mean and v the raw second moment of ReLU(z). It cannot reach 0: m^2 >= v / n
-    for a non-negative layer, so L >= 1/n - 1/(4 n^2), where one single unit is active (errata I2).
+    for a non-negative layer, so L >= 1/n - 1/(4 n^2), where one single unit is active (errata I2). Raises
+    ``InputError`` for another form.
     """
     z = inhibit(wide(e.detach()), s, d)
     if form == "post":

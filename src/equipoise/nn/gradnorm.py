@@ -47,7 +47,7 @@ class GradNorm(nn.Module):
                 raise InputError("GradNorm('lateral') draws a weight for each unit: pass units=, the layer's width")
             nu = pooling_weights(units, pools=pools, law=law, seed=seed)
         self.register_buffer("nu", nu)
-        self.register_buffer("count", None)
+        self.register_buffer("count", None, persistent=False)
 
     def forward(self, z: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """``z``."""

@@ -119,8 +119,8 @@ class INorm(Circuit):
             for name, pathway in (("weight_ee", ""), ("weight_ie", "subtractive"), ("divisive_ie", "divisive"))
             if pathway not in self.detach and getattr(self, name) is not None
         )
-        self.register_buffer("count", None)
-        self.register_buffer("divisive_count", None)
+        self.register_buffer("count", None, persistent=False)
+        self.register_buffer("divisive_count", None, persistent=False)
         self.reset_parameters()
 
     @torch.no_grad()
@@ -157,7 +157,7 @@ class INorm(Circuit):
         if self.divisive == "dale":
             owner = torch.arange(inputs, device=spread.device) * cells // max(inputs, cells)
             share = max(1.0, inputs / cells)
-            correlated = 1 + (share - 1) * 2 / torch.pi  # of rectified Gaussian rates: mean^2 / mean square = 2 / pi
+            correlated = 1 + (share - 1) / torch.pi  # of rectified Gaussian rates: mean^2 / mean square = 1 / pi
             sigma = spread.square().mean().sqrt()
             return torch.nn.functional.one_hot(owner, cells).T.to(spread) * sigma * (cells / correlated) ** 0.5
         if self.divisive == "literal":

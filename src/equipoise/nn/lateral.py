@@ -61,7 +61,7 @@ class LateralInhibition(nn.Module):
         super().__init__()
         self.pools, self.law, self.dim = pools, law, dim
         self.register_buffer("nu", pooling_weights(units, pools=pools, law=law, seed=seed))
-        self.register_buffer("count", None)
+        self.register_buffer("count", None, persistent=False)
 
     def forward(self, z: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """``z``."""

@@ -39,7 +39,7 @@ class Normalise(nn.Module):
             raise InputError("Normalise(centre=False, scale=False) does nothing; use nn.Identity()")
         self.centre, self.scale, self.eps, self.dim = centre, scale, eps, dim
         self.forwards, self.backwards = forward, backward
-        self.register_buffer("count", None)
+        self.register_buffer("count", None, persistent=False)
 
     def forward(self, z: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """The normalised activity, or ``z`` where the forward half is off."""
@@ -71,7 +71,7 @@ class DetachNorm(nn.Module):
     def __init__(self, *, eps: float = 1e-5, dim: int = -1) -> None:
         super().__init__()
         self.eps, self.dim = eps, dim
-        self.register_buffer("count", None)
+        self.register_buffer("count", None, persistent=False)
 
     def forward(self, z: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """The normalised activity."""
