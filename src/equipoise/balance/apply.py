@@ -34,6 +34,14 @@ class _Scaled:
         """The largest log-scale on either side; an element's log-factor is at most twice that."""
         return max(float(self.up.abs().max()), float(self.down.abs().max()))
 
+    @functools.cached_property
+    def apart(self) -> bool:
+        """Whether a factor may be a product of two: no log-scale is on both sides, where it is exactly 1."""
+        if self.still is not None or self.reach >= SAFE:
+            return False
+        up, down = self.up.flatten(), self.down.flatten()
+        return not bool(torch.isin(up[up != 0], down[down != 0]).any())
+
     def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Views of the weight along its first axis, each with its scaled values in float64."""
         weight = self.weight.detach()
@@ -49,7 +57,7 @@ class _Scaled:
 
         up, down = part(self.up), part(self.down)
         values = view.to(torch.float64, copy=True)
-        if self.still is None and self.reach < SAFE:
+        if self.apart:
             return values.mul_(up.exp()).mul_(down.neg().exp())
         factor = torch.exp(up - down)
         return values.mul_(factor if self.still is None else torch.where(part(self.still), 1.0, factor))

@@ -119,8 +119,8 @@ def _visit(
     cost, best, since = at.cost, math.inf, 0
     iteration = 0
     while at.deficit > tol and iteration < max_iterations and since < PATIENCE:
-        worst = 0.0
-        for ids in sets():
+        worst, chosen = 0.0, sets()
+        for ids in chosen:
             off, fall = sums.visit(ids, strength)
             worst, cost = max(worst, off), cost - fall
         sums.refresh()
@@ -128,7 +128,7 @@ def _visit(
         if progress is not None:
             progress(iteration, problem.unit * (cost + problem.constant), worst)
         best, since = (worst, 0) if worst < BETTER * best else (best, since + 1)
-        if worst <= tol:
+        if worst <= tol or len(chosen) == 1:  # units that share no weight are balanced at once
             at = problem.marginals(sums.z.to(z.device))
     z = sums.z.to(z.device)
     return Solution(z, at if at.deficit <= tol else problem.marginals(z), iteration)
