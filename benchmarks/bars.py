@@ -22,6 +22,8 @@ BARS = {
     "balance.newton.vs_neuronwise": 1 / 100,
     "balance.vgg16.vs_forward": 8.0,
     "balance.vgg16.extra_memory": 0.6,
+    "inorm.inorm_center.vs_layernorm": 1.55,
+    "inorm.epoch_over_matmul": 1.8,
     "import.vs_torch": 1.25,
     "demo.seconds": 120.0,
 }
