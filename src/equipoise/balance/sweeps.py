@@ -23,8 +23,9 @@ from equipoise.randomness import generator
 
 __all__ = ["PlainSums", "cyclic", "parallel", "presweep", "stochastic"]
 
-PATIENCE = 200  # sweeps without a better deficit, after which a method gives up
+PATIENCE = 200  # sweeps without a better deficit or a lower cost, after which rounding is what is left
 BETTER = 0.999
+ROUNDING = 1e-13  # of the cost
 FEW = 8  # colours
 
 
@@ -119,7 +120,7 @@ def _visit(
     cost, best, since = at.cost, math.inf, 0
     iteration = 0
     while at.deficit > tol and iteration < max_iterations and since < PATIENCE:
-        worst, chosen = 0.0, sets()
+        worst, chosen, earlier = 0.0, sets(), cost
         for ids in chosen:
             off, fall = sums.visit(ids, strength)
             worst, cost = max(worst, off), cost - fall
@@ -127,7 +128,8 @@ def _visit(
         iteration += 1
         if progress is not None:
             progress(iteration, problem.unit * (cost + problem.constant), worst)
-        best, since = (worst, 0) if worst < BETTER * best else (best, since + 1)
+        since = 0 if worst < BETTER * best or cost < earlier * (1 - ROUNDING) else since + 1
+        best = min(best, worst)
         if worst <= tol or len(chosen) == 1:  # units that share no weight are balanced at once
             at = problem.marginals(sums.z.to(z.device))
     z = sums.z.to(z.device)
@@ -221,11 +223,12 @@ def parallel(
             flat.move(ids, damping * best_step(flat.of(ids), exponents))
             flat.refresh()
             z = flat.z.to(z.device)
-        at = problem.marginals(z)
+        earlier, at = at.cost, problem.marginals(z)
         iteration += 1
         if progress is not None:
             progress(iteration, problem.total(at), at.deficit)
-        best, since = (at.deficit, 0) if at.deficit < BETTER * best else (best, since + 1)
+        since = 0 if at.deficit < BETTER * best or at.cost < earlier * (1 - ROUNDING) else since + 1
+        best = min(best, at.deficit)
     return Solution(z, at, iteration)
 
 
