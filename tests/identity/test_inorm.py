@@ -188,6 +188,11 @@ def test_the_local_loss_is_its_closed_form() -> None:
     z = (e - s) / d
     m, v = z.mean(1), z.var(1, correction=0)
     assert float(f.local_loss(e, s, d)) == pytest.approx(float((m**2 + (v - 1) ** 2).mean()), rel=1e-12)
+    e.requires_grad_(), s.requires_grad_()
+    reached = torch.autograd.grad(f.local_loss(e, s, d), (e, s), allow_unused=True)
+    assert reached[0] is None
+    assert reached[1] is not None
+    e, s = e.detach(), s.detach()
     r = z.relu()
     wanted = (r.mean(1) ** 2 + (r.pow(2).mean(1) - 1) ** 2).mean()
     assert float(f.local_loss(e, s, d, form="post")) == pytest.approx(float(wanted), rel=1e-12)
