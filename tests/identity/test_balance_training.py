@@ -239,10 +239,14 @@ def moved(net: nn.Sequential, kind: type, x: Tensor, **options: float) -> tuple[
     return net, optimizer
 
 
-@pytest.mark.parametrize(("kind", "options"), [(torch.optim.SGD, {"momentum": 0.9}), (torch.optim.Adam, {})])
-def test_moments_become_those_of_the_balanced_weights(kind: type, options: dict) -> None:
+ORDERS = {"SGD": {"momentum_buffer": 1}, "RMSprop": {"square_avg": 2}, "Adamax": {"exp_avg": 1, "exp_inf": 1}}
+
+
+@pytest.mark.parametrize(("kind", "momentum"), [("SGD", 0.9), ("RMSprop", 0.9), ("Adam", None), ("Adamax", None)])
+def test_moments_become_those_of_the_balanced_weights(kind: str, momentum: float | None) -> None:
+    options = {} if momentum is None else {"momentum": momentum}
     x, _ = batch((6,))
-    net, optimizer = moved(mlp(), kind, x, **options)
+    net, optimizer = moved(mlp(), getattr(torch.optim, kind), x, **options)
     before = {n: p.detach().clone() for n, p in net.named_parameters()}
     held = {n: dict(optimizer.state[p]) for n, p in net.named_parameters()}
     held = {n: {k: v.clone() for k, v in state.items() if isinstance(v, Tensor)} for n, state in held.items()}
@@ -251,9 +255,9 @@ def test_moments_become_those_of_the_balanced_weights(kind: type, options: dict)
     for name, p in net.named_parameters():
         s = p.detach() / before[name]
         for key, value in held[name].items():
-            order = {"momentum_buffer": 1, "exp_avg": 1, "exp_avg_sq": 2}.get(key, 0)
+            order = ORDERS.get(kind, {"exp_avg": 1, "exp_avg_sq": 2}).get(key, 0)
             assert torch.allclose(optimizer.state[p][key], value / s**order if order else value, rtol=1e-9), key
-    kept, same = moved(mlp(), kind, x, **options)
+    kept, same = moved(mlp(), getattr(torch.optim, kind), x, **options)
     Balancer(kept, optimizer=same, moments="keep")
     name = next(iter(held["0.weight"].keys() - {"step"}))
     assert torch.equal(same.state[kept[0].weight][name], held["0.weight"][name])

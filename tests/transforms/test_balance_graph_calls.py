@@ -30,7 +30,7 @@ class Counting(nn.Module):
         super().__init__()
         self.a, self.norm, self.o = Linear(3, 4), nn.BatchNorm1d(4), Linear(4, 2)
         self.register_buffer("passes", torch.zeros(()))
-        self.calls, self.last = 0, None
+        self.calls, self.last, self.noted, self.seen = 0, None, [], {"first": 0}
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
@@ -38,6 +38,9 @@ class Counting(nn.Module):
         self.passes = self.passes * 2
         self.last = F.dropout(self.norm(self.a(x)).relu() * torch.rand(4))
         self.norm.running_var.mul_(0.5)
+        self.norm.running_mean.data.add_(1.0)
+        self.noted.append(self.last)
+        self.seen["last"] = self.last
         return self.o(self.last)
 
 
@@ -48,7 +51,7 @@ def test_the_model_and_the_random_state_are_as_before() -> None:
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     graph(net)
     assert torch.equal(state, torch.get_rng_state())
-    assert (net.calls, net.last) == (0, None)
+    assert (net.calls, net.last, net.noted, net.seen) == (0, None, [], {"first": 0})
     assert net.training
     assert heard == ["a"]
     assert not torch.nn.modules.module._global_forward_hooks

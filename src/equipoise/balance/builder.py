@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from equipoise.balance.conditions import masked_tie, nonzero, same_exponent
+from equipoise.balance.conditions import apart_in_memory, extended, masked_tie, nonzero, same_exponent
 from equipoise.balance.ledger import Ledger, Use, compact
 from equipoise.errors import InputError
 
@@ -62,12 +62,14 @@ class Builder(Ledger):
         super().__init__()
         self.model = model
         self.parameters = dict(model.named_parameters())
+        apart_in_memory(self.parameters)
         self.names = {id(parameter): name for name, parameter in self.parameters.items()}
         self.opened: list[Opened] = []
         self.boundaries: list[Boundary] = []
         self.pinned: dict[str, str] = {}
         self.constant: dict[str, str] = {}
         self.scale_free: set[str] = set()
+        self.relied: dict[str, Tensor] = {}  # by name: the elements that conditions left out because they are 0
         self.frozen = self._matching(frozen)
         self._parts: dict[str, list[_Part]] = {}
 
@@ -136,20 +138,26 @@ class Builder(Ledger):
         """One use a parameter, after writing the conditions of frozen and of shared parameters into the ledger."""
         result = []
         for name, parts in self._parts.items():
-            parameter = self.parameters[name]
             merged = parts[0].use
             if len(parts) > 1 or parts[0].cover is not None:
-                mask = nonzero(parameter)
+                mask = self._nonzero(name)
                 merged = self._merged(name, parts, mask) if any(p.cover is not None for p in parts) else merged
                 if all(p.cover is None for p in parts):
                     for part in parts[1:]:
                         same_exponent(self, merged, part.use, mask)
             if name in self.frozen:
-                masked_tie(self, merged.into, merged.out_of, nonzero(parameter), "frozen weight")
+                masked_tie(self, merged.into, merged.out_of, self._nonzero(name), "frozen weight")
             if name in self.pinned:
-                masked_tie(self, merged.into, merged.out_of, nonzero(parameter), f"'{name}' is {self.pinned[name]}")
+                masked_tie(self, merged.into, merged.out_of, self._nonzero(name), f"'{name}' is {self.pinned[name]}")
             result.append(merged)
         return tuple(result)
+
+    def _nonzero(self, name: str) -> Tensor | None:
+        """The elements of a parameter that conditions hold for; that the others are 0 is noted in ``relied``."""
+        mask = nonzero(self.parameters[name])
+        if mask is not None:
+            self.relied[name] = ~mask
+        return mask
 
     def _merged(self, name: str, parts: list[_Part], mask: Tensor | None) -> Use:
         """Uses of pieces of one parameter as one; where pieces overlap their exponents are equal."""
@@ -165,6 +173,8 @@ class Builder(Ledger):
                 same_exponent(self, Use(name, into[twice], out_of[twice]), Use(name, a[twice], b[twice]), None)
             into[new], out_of[new] = a[new], b[new]
             covered |= cover
+        if not covered.all():
+            into, out_of = extended(self.classes(), into, out_of, covered)
         return Use(name, into, out_of, parts[0].use.bias)
 
 

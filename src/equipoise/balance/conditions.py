@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from equipoise.balance.ledger import Ledger, Use, compact
+from equipoise.errors import InputError
 
-__all__ = ["masked_tie", "nonzero", "same_exponent"]
+__all__ = ["apart_in_memory", "extended", "masked_tie", "nonzero", "same_exponent"]
+
+
+def apart_in_memory(parameters: Mapping[str, Tensor]) -> None:
+    """Raise InputError where two elements of ``parameters`` are one place in memory: it would be scaled twice.
+
+    Weights that are tied by being the same ``Parameter`` are one parameter, and fine.
+    """
+    spans: dict[int, list[tuple[int, int, str]]] = {}
+    for name, value in parameters.items():
+        if value.is_meta or not value.numel() or value.layout != torch.strided:
+            continue
+        length = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+        if length < value.numel():
+            raise InputError(f"several elements of '{name}' are one place in memory (an expanded tensor); clone() it")
+        first = value.data_ptr()
+        spans.setdefault(value.device.index or 0, []).append((first, first + length * value.element_size(), name))
+    for held in spans.values():
+        open_ones: list[tuple[int, str]] = []
+        for start, end, other in sorted(held):
+            open_ones = [(far, one) for far, one in open_ones if far > start]
+            for _, one in open_ones:
+                if _meet(parameters[one], parameters[other]):
+                    raise InputError(
+                        f"'{one}' and '{other}' share memory without being one parameter; "
+                        "tie them by using the same Parameter (or its transpose) in both places, or clone() one"
+                    )
+            open_ones.append((end, other))
+
+
+def _meet(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have a byte in common."""
+    places = []
+    for value in (a, b):
+        at = torch.tensor([value.data_ptr() // value.element_size()])
+        for size, stride in zip(value.shape, value.stride(), strict=True):
+            at = (at[:, None] + stride * torch.arange(size)).reshape(-1)
+        places.append(at)
+    return bool(torch.isin(*places).any())
 
 
 def nonzero(parameter: Tensor) -> Tensor | None:
@@ -80,3 +121,23 @@ def same_exponent(ledger: Ledger, one: Use, other: Use, mask: Tensor | None) -> 
 
 def _first(ledger: Ledger, ids: Tensor) -> Tensor:
     return ledger.tie_along(ids, range(ids.ndim))
+
+
+def extended(classes: Tensor, into: Tensor, out_of: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
+    """Nodes for elements that the traced pass did not use (positions beyond the example's): those of their neighbours.
+
+    Along an axis where all elements that were used have the same classes, the others get them too; elsewhere they keep
+    what they have. ``into``, ``out_of``: nodes of each element; ``covered``: which were used; all of one shape.
+    """
+    for axis in range(covered.ndim):
+        some = covered.any(axis, keepdim=True)
+        if bool((covered == some).all()):
+            continue
+        first = covered.int().argmax(axis, keepdim=True)
+        near = [ids.gather(axis, first) for ids in (into, out_of)]
+        alike = [(classes[ids] == classes[one]) | ~covered for ids, one in zip((into, out_of), near, strict=True)]
+        if all(bool(same.all()) for same in alike):
+            new = some & ~covered
+            into, out_of = (torch.where(new, one, ids) for ids, one in zip((into, out_of), near, strict=True))
+            covered = covered | new
+    return into, out_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import linecache
 import traceback
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -74,7 +75,7 @@ def _shapes(module: nn.Module) -> Iterator[tuple[int, ...]]:
 
 @contextmanager
 def kept_as_it_is(model: nn.Module) -> Iterator[None]:
-    """Whatever a forward pass assigns to modules, or draws, is undone at the end."""
+    """Whatever a forward pass assigns to modules, notes in their lists and dicts, or draws, is undone at the end."""
     before = [(module, _state(module)) for module in model.modules()]
     with torch.random.fork_rng(devices=[]):
         try:
@@ -83,15 +84,16 @@ def kept_as_it_is(model: nn.Module) -> Iterator[None]:
             for module, (attributes, held) in before:
                 module.__dict__.clear()
                 module.__dict__.update(attributes)
-                for name, values in held.items():
-                    inner = module.__dict__[name]
+                for inner, values in held:
                     inner.clear()
-                    inner.update(values)
+                    (inner.extend if isinstance(inner, list | deque) else inner.update)(values)
 
 
-def _state(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-    held = {name: module.__dict__.get(name) for name in ("_parameters", "_buffers", "_modules")}
-    return dict(module.__dict__), {name: copy.copy(inner) for name, inner in held.items() if isinstance(inner, dict)}
+def _state(module: nn.Module) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
+    """A module's attributes, and what those that are containers (of parameters, of anything it notes) hold."""
+    containers = (dict, OrderedDict, defaultdict, list, set, deque)
+    held = [(inner, copy.copy(inner)) for inner in module.__dict__.values() if type(inner) in containers]
+    return dict(module.__dict__), held
 
 
 def outputs(value: Any) -> Iterator[Tensor]:

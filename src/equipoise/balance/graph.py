@@ -45,7 +45,8 @@ class ScalingGraph:
 
     v = N z (``rows``), z the free log-scales: any z leaves the model's function as it is. ``uses`` has one entry for
     each parameter with exponents, ``units`` one for each layer, ``boundaries`` the operations that read a signal as
-    it is, ``excluded`` the parameters without exponents, with the reason.
+    it is, ``excluded`` the parameters without exponents, with the reason. ``zeros`` marks, by parameter, the elements
+    of shared and of frozen weights that were 0 and have to stay so for the graph to hold.
     """
 
     model: nn.Module
@@ -54,11 +55,22 @@ class ScalingGraph:
     units: tuple[Units, ...]
     boundaries: tuple[Boundary, ...]
     excluded: Mapping[str, str] = field(default_factory=dict)
+    zeros: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def scalable(self) -> int:
         """The number of free log-scales; 0 where nothing can be rescaled."""
         return self.rows.free
+
+    @property
+    def stale(self) -> str | None:
+        """The name of a parameter that has left the zeros that the graph relies on; None while the graph holds."""
+        named = dict(self.model.named_parameters())
+        for name, zero in self.zeros.items():
+            weight = named.get(name)
+            if weight is not None and not weight.is_meta and bool(weight.detach()[zero.to(weight.device)].any()):
+                return name
+        return None
 
     @functools.cached_property
     def placed(self) -> tuple[Classes, dict[str, Layout]]:
@@ -88,7 +100,7 @@ class ScalingGraph:
         for name in builder.parameters:
             if name not in named:
                 excluded[name] = builder.pinned.get(name, "not used by the forward pass")
-        return cls(builder.model, tuple(kept), rows, units, tuple(builder.boundaries), excluded)
+        return cls(builder.model, tuple(kept), rows, units, tuple(builder.boundaries), excluded, builder.relied)
 
     def __str__(self) -> str:
         return readable(self)

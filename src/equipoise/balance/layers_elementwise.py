@@ -38,12 +38,17 @@ def _kept(call: Call, value: Any) -> Any:
 def _pass(call: Call) -> Any:
     if not call.signals.matters(call.args[0]):  # a constant brought to an activity's type
         return None
+    if isinstance(call.result, Tensor) and not call.result.is_floating_point() and call.result.dtype != torch.bool:
+        return _bounded(call, "rounded to whole numbers")
     return call.signals.held(call.args[0]) or _one(call, 1.0)
 
 
 @handles("prelu", "_prelu_kernel")
 def _prelu(call: Call) -> Tensor:
-    held = call.signals.held(call.get(1, "weight"))
+    slope = call.get(1, "weight")
+    held = call.signals.held(slope)
+    if call.signals.carries(slope):
+        call.bound([slope], "a slope that is computed")
     if held is not None:
         call.builder.constant[held.name] = "the slope of a PReLU has no scale"
         call.builder.pin(held.name, "the slope of a PReLU")
@@ -85,7 +90,9 @@ def same_scale(call: Call, values: list[Any]) -> Tensor:
     moving = [value for value in terms if call.signals.carries(value)]
     weights = [held for value in terms if (held := call.signals.held(value)) is not None]
     if len(moving) + len(weights) < len(terms):
-        call.bound(moving, "a constant is added" if call.name != "where" else "a constant stands beside it")
+        call.bound(moving or terms, "a constant is added" if call.name != "where" else "a constant stands beside it")
+        if not moving:
+            return call.builder.visible(call.result.shape)
     if not moving:
         moving, weights = terms[:1], [held for held in weights if held is not call.signals.held(terms[0])]
     ids = [call.gains(value) for value in moving]

@@ -31,7 +31,7 @@ def _pool(call: Call) -> Any:
     stride = _tuple(call.get(first + 1, "stride") or kernel, axes)
     padding = _tuple(call.get(3, "padding", 0), axes) if first == 1 else (0,) * axes
     dilation = _tuple(call.get(4, "dilation", 1), axes) if call.name.startswith("max") else (1,) * axes
-    ceil = bool(call.kwargs.get("ceil_mode", False))
+    ceil = bool(call.get(5 if call.name.startswith("max") else 4, "ceil_mode", False))
     return _windows(call, x, axes, (kernel, dilation, padding, stride), ceil)
 
 
@@ -73,6 +73,8 @@ def _spread(call: Call, ids: Tensor, space: Sequence[int], values: Tensor) -> An
 def _over_space(call: Call) -> Any:
     """Pooling to a given size, or up-sampling; exact windows where the size divides, else all of space as one."""
     x = call.args[0]
+    if call.name == "grid_sample":
+        call.bound([call.get(1, "grid")], "positions")
     axes = int(call.name[-2]) if call.name.endswith("d") and call.name[-2].isdigit() else x.ndim - 2
     values = call.result[0] if isinstance(call.result, tuple) else call.result
     space = list(range(x.ndim - axes, x.ndim))
@@ -92,15 +94,13 @@ def _fold(call: Call) -> Tensor:
     return one.unsqueeze(-1).expand(call.result.shape)
 
 
-def _axes(call: Call, position: int) -> tuple[list[int], bool]:
-    """The axes that a reduction runs over, and whether it keeps them."""
+def _axes(call: Call, position: int) -> list[int]:
+    """The axes that a reduction runs over."""
     x = call.args[0]
     axes = call.get(position, "dim", call.kwargs.get("axis"))
     if axes is None or isinstance(axes, bool) or axes == ():
-        return list(range(x.ndim)), bool(call.kwargs.get("keepdim", False))
-    listed = [axes] if isinstance(axes, int) else list(axes)
-    keep = bool(call.get(position + 1, "keepdim", False))
-    return [axis % x.ndim for axis in listed], keep
+        return list(range(x.ndim))
+    return [axis % x.ndim for axis in ([axes] if isinstance(axes, int) else list(axes))]
 
 
 @handles(
@@ -114,9 +114,10 @@ def _reduced(call: Call) -> Any:
     if call.name in ("norm", "vector_norm") and call.get(1, "p", call.kwargs.get("ord", 2)) == 0:
         call.bound([x], "counts what is not 0")
         return call.builder.visible(call.result.shape)
-    axes, keep = _axes(call, 2 if call.name in ("norm", "vector_norm") else 1)
+    axes = _axes(call, 2 if call.name in ("norm", "vector_norm") else 1)
     ids = call.builder.tie_along(call.gains(x), axes, "summed with visible signals")
-    if not keep:
+    values = call.result[0] if isinstance(call.result, tuple) else call.result
+    if values.ndim < x.ndim:
         for axis in sorted(axes, reverse=True):
             ids = ids.select(axis, 0)
     ids = call.builder.combine([(2.0 if call.name == "var" else 1.0, ids)])

@@ -20,6 +20,7 @@ def _batch_norm(call: Call) -> Tensor:
     call.bound([x], "normalises: the scale of what enters changes nothing", scale_free=True)
     held, shape = call.signals.held(weight), [1, x.shape[1], *([1] * (x.ndim - 2))]
     if held is None:
+        call.bound([value for value in (weight, bias) if value is not None], "a computed or missing gain")
         return call.builder.visible(call.result.shape)
     ids = call.builder.units(held.name.rpartition(".")[0] or held.name, x.shape[1], [held.name])
     held.use(call.builder, ids, call.builder.visible())

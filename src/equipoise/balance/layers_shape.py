@@ -64,7 +64,7 @@ def _moved(call: Call) -> Any:
     source = call.args[0]
     held = call.signals.held(source)
     others = [v for v in tree_leaves((call.args[1:], call.kwargs)) if isinstance(v, Tensor)]
-    if any(v.is_meta and not v.is_floating_point() for v in others):
+    if any(call.signals.varies(v) for v in others):
         return _mixed(call, source)
 
     def change(values: Tensor) -> Any:
@@ -147,14 +147,28 @@ def _picked(call: Call) -> Any:
     if not call.signals.matters(source):
         call.bound([v for v in tree_leaves(index) if isinstance(v, Tensor)], "used as an index")
         return None
-    unknown = [v for v in tree_leaves(index) if isinstance(v, Tensor) and v.is_meta]
-    if unknown:
-        return _mixed(call, source)
+    if any(call.signals.varies(v) for v in tree_leaves(index)):
+        return _looked_up(call, source, index if isinstance(index, tuple) else (index,))
     index = tree_map(_stand_in, index)
     held = call.signals.held(source)
     if held is not None:
         return held.viewed(lambda values: values[index])
     return call.gains(source)[index]
+
+
+def _looked_up(call: Call, source: Any, index: tuple[Any, ...]) -> Any:
+    """Rows picked by numbers that another input changes: along an axis so indexed all elements carry one scale."""
+    if any(isinstance(one, (list, tuple)) or getattr(one, "dtype", None) == torch.bool for one in index):
+        return _mixed(call, source)
+    given = sum(one is not None and one is not ... for one in index)
+    ids, known, axis = call.gains(source), [], 0
+    for one in index:
+        if call.signals.varies(one):
+            ids = call.builder.tie_along(ids, axis, "picked among visible signals").expand(source.shape)
+            one = torch.zeros(one.shape, dtype=torch.int64)
+        known.append(_stand_in(one))
+        axis += 0 if one is None else source.ndim - given if one is ... else 1
+    return ids[tuple(known)]
 
 
 @handles("index_select", "gather", "take_along_dim")
@@ -167,9 +181,14 @@ def _selected(call: Call) -> Any:
     if axis is None or not call.signals.matters(source):
         return _mixed(call, source)
     ids = call.gains(source)
-    if index.is_meta:
-        ids = call.builder.tie_along(ids, axis % source.ndim, "picked among visible signals")
-        return ids.expand(call.result.shape) if call.name == "index_select" else _mixed(call, source)
+    if call.signals.varies(index):
+        if call.name == "take_along_dim":
+            return _mixed(call, source)
+        axis %= source.ndim
+        ids = call.builder.tie_along(ids, axis, "picked among visible signals")
+        for k, size in enumerate(call.result.shape):
+            ids = ids.narrow(k, 0, 1 if k == axis else min(size, ids.shape[k]))
+        return ids.expand(call.result.shape)
     if call.name == "take_along_dim":
         return torch.take_along_dim(ids, index.cpu(), axis)
     return (torch.gather if call.name == "gather" else torch.index_select)(ids, axis, index.cpu())
@@ -188,8 +207,11 @@ def _assigned(call: Call) -> Any:
             call.signals.track(target, call.builder.visible(target.shape))
         call.builder.bound(*call.place, [ids], "written into a constant tensor")
         return call.gains(target)
-    unknown = [v for v in tree_leaves(where) if isinstance(v, Tensor) and v.is_meta]
-    held = call.gains(target) if unknown else call.gains(target)[tree_map(_stand_in, where)]
+    if any(call.signals.varies(v) for v in tree_leaves(where)):
+        every = range(target.ndim)
+        held = call.builder.tie_along(call.gains(target), every, "written among visible signals").reshape(-1)[:1]
+    else:
+        held = call.gains(target)[tree_map(_stand_in, where)]
     if not call.signals.matters(value):
         call.builder.bound(*call.place, [held], "a constant is written into it")
     call.builder.tie(held, ids, "written into a visible tensor")

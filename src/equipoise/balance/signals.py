@@ -67,6 +67,11 @@ def handles(*names: str) -> Callable[[Callable[[Call], Any]], Callable[[Call], A
     return enter
 
 
+def _place(value: Tensor) -> int:
+    """The address of the memory that a tensor is a view of; 0 where it has none."""
+    return value.untyped_storage().data_ptr() if value.layout == torch.strided and not value.is_meta else 0
+
+
 class Signals:
     """The nodes of each activity, the views of each parameter, and the meta twin of each real tensor."""
 
@@ -78,8 +83,10 @@ class Signals:
         self._known: set[int] = set()
         self._alive: list[Tensor] = []  # an id is a tensor's for as long as the tensor lives
         self._zeros: set[int] = set()
+        self._varying: set[int] = set()
         self._elementwise: dict[str, Tensor] = {}
         self._owned = {id(tensor) for tensor in [*model.parameters(), *model.buffers()]}
+        self._places = {_place(tensor) for tensor in [*model.parameters(), *model.buffers()]} - {0}
         for name, parameter in self.builder.parameters.items():
             self.hold(parameter, Held.whole(name, parameter))
 
@@ -96,8 +103,8 @@ class Signals:
         return self.carries(value) or self.held(value) is not None
 
     def owned(self, value: Tensor) -> bool:
-        """Whether ``value`` is a parameter or a buffer of the model, or a view of one."""
-        return id(value) in self._owned or (value._is_view() and id(value._base) in self._owned)
+        """Whether ``value`` is a parameter or a buffer of the model, or lies in the memory of one (``.data``)."""
+        return id(value) in self._owned or _place(value) in self._places
 
     def gains(self, value: Any) -> Tensor:
         """The nodes of ``value``: an activity's, a parameter's taken element by element, 0 for a constant."""
@@ -142,6 +149,20 @@ class Signals:
         """Something was written into ``value``, and with it into what it is a view of."""
         twin = self.meta(value)
         self._zeros -= {id(twin), id(twin._base)}
+
+    def vary(self, value: Any) -> None:
+        """``value`` is an input of whole numbers, or made of one: another input has others."""
+        if isinstance(value, Tensor):
+            self._varying.add(id(value))
+            self.remember(value)
+
+    def varies(self, value: Any) -> bool:
+        """Whether ``value`` holds whole numbers that are another input's or that nobody knows."""
+        return (
+            isinstance(value, Tensor)
+            and not value.is_floating_point()
+            and (value.is_meta or id(value) in self._varying)
+        )
 
     def hold(self, value: Tensor, held: Held) -> None:
         """``value`` is this view of a parameter."""

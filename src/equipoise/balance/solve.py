@@ -207,6 +207,8 @@ def prepare(
     tied: bool = False,
 ) -> Prepared:
     """Reduce the weights of a traced model, and take out the units that have no minimiser."""
+    if (name := graph.stale) is not None:
+        raise InputError(f"'{name}' is no longer 0 where it was when its graph was made; trace the model again")
     found = dict(graph.model.named_parameters())
     device = next((found[use.name].device for use in graph.uses if use.name in found), torch.device("cpu"))
     shapes = {name: w.shape for name, w in found.items()}

@@ -65,6 +65,9 @@ def _traced(model: nn.Module, args: Any, kwargs: Any, frozen: Sequence[str]) -> 
     found = [value for value in outputs(output) if watched.carries(value)]
     if not found:
         raise InputError(f"{type(model).__name__} returns nothing that the trace could follow back to its layers")
+    for value in outputs(output):
+        if (held := watched.held(value)) is not None:
+            watched.builder.pin(held.name, "returned by the model")
     for value in found:
         watched.builder.fix(watched.gains(value), "output of the model")
     return watched.builder
@@ -83,10 +86,11 @@ class Trace(Signals):
         self._closed: nn.Module | None = None
 
     def entering(self, inputs: Any) -> Any:
-        """The model's inputs as meta tensors that are visible; whole numbers stay as they are, for they may index."""
+        """The model's inputs as meta tensors that are visible; whole numbers keep their values, for loops and sizes."""
 
         def enter(value: Any) -> Any:
             if not isinstance(value, Tensor) or not value.is_floating_point():
+                self.vary(value)
                 return value
             twin = self.meta(value) if not value.is_meta else torch.empty_like(value)
             self.track(twin, self.builder.visible(twin.shape))
@@ -141,7 +145,10 @@ class Trace(Signals):
         if not moves and not (writes and any(self.owned(value) for value in leaves)):
             args, kwargs = tree_map(_on_the_host, (args, kwargs))
             with self._aside():
-                return self._made(name, function(*args, **kwargs))
+                made = self._made(name, function(*args, **kwargs))
+            if any(self.varies(value) for value in leaves):
+                tree_map(self.vary, (made, args[0] if writes else None))
+            return made
         with self._aside():
             return self._entered(function, name, args, kwargs, leaves)
 

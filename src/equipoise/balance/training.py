@@ -18,7 +18,7 @@ from equipoise.errors import InputError
 __all__ = ["BalanceStop", "Balancer", "SGDLaw", "sgd_law"]
 
 # What an optimiser keeps, by the power of the gradient that it averages: w -> s w takes g -> g / s.
-_FIRST = ("momentum_buffer", "exp_avg", "grad_avg")
+_FIRST = ("momentum_buffer", "exp_avg", "grad_avg", "exp_inf", "prev")
 _SECOND = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
 
 
@@ -69,6 +69,8 @@ class Balancer:
         if moments not in ("rescale", "keep"):
             raise InputError(f"moments is {moments!r}; use 'rescale' or 'keep'")
         self.model, self.every, self.optimizer, self.moments = model, every, optimizer, moments
+        self._traced = scaling is None
+        self._example = example
         self.scaling = scaling if scaling is not None else graph(model, example)
         self._how: dict[str, Any] = {"method": method, "tol": tol}
         if cost is not None:
@@ -86,7 +88,9 @@ class Balancer:
         return self.balance() if self.every and self.steps % self.every == 0 else None
 
     def balance(self) -> BalanceReport:
-        """Balance now, whatever the count."""
+        """Balance now, whatever the count; a model that left zeros that its graph relied on is traced again."""
+        if self._traced and self.scaling.stale is not None:
+            self.scaling = graph(self.model, self._example)
         report = balance_(self.scaling, **self._how)
         if self.optimizer is not None and self.moments == "rescale":
             _rescale_moments_(self.optimizer, self.scaling, report)
@@ -105,8 +109,11 @@ def _rescale_moments_(optimizer: torch.optim.Optimizer, scaling: ScalingGraph, r
     for use in scaling.uses:
         into, out_of = use.into.to(v.device), use.out_of.to(v.device)
         exponent = (v[into] - v[out_of]).masked_fill(still[into] | still[out_of], 0.0)
-        for name, value in optimizer.state.get(params[use.name], {}).items():
+        kept = optimizer.state.get(params[use.name], {})
+        for name, value in kept.items():
             order = 1 if name in _FIRST else 2 if name in _SECOND else 0
+            if name == "momentum_buffer" and "square_avg" in kept:
+                order = 0  # RMSprop's: gradients over their own size
             if order and isinstance(value, Tensor):
                 value.mul_(torch.exp(-order * exponent).to(value))
 
