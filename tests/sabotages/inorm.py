@@ -8,7 +8,7 @@ CIRCUIT, INORM = "src/equipoise/nn/circuit.py", "src/equipoise/nn/inorm.py"
 DANN, LATERAL, ONOFF = "src/equipoise/nn/dann.py", "src/equipoise/nn/lateral.py", "src/equipoise/nn/onoff.py"
 CONSTRAINTS, BASE = "src/equipoise/nn/constraints.py", "src/equipoise/rules/base.py"
 
-IDENTITY = ("tests/identity/test_inorm.py",)
+IDENTITY = ("tests/identity/test_inorm.py", "tests/identity/test_inorm_parts.py")
 OBJECTIVES = ("tests/identity/test_inorm_objectives.py",)
 INVARIANTS = ("tests/invariants/test_inorm.py",)
 TRANSFORMS = ("tests/transforms/test_inorm.py",)
