@@ -109,6 +109,8 @@ def test_without_an_example_the_layer_before_decides() -> None:
     assert [one.dale for one in report.converted] == [False, True]
     assert report.error is None
     assert "may be negative" in str(report)
+    signed = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 6), nn.LayerNorm(6))
+    assert [one.dale for one in eqnn.convert(signed)[1].converted] == [False], "a layer's output has any sign"
 
 
 class Block(nn.Module):

@@ -32,7 +32,8 @@ def test_a_smoke_preset_trains_every_run(smoked: Path, name: str) -> None:
     wanted = experiments[name].preset("smoke").runs(0)
     assert sorted(r["rule"] for r in rows) == sorted(r.rule for r in wanted)
     assert {r["experiment"] for r in rows} == {r.experiment for r in wanted}
-    if not name.startswith("balance/"):  # there some runs reconstruct, and others train nothing
+    # In balance/ some runs reconstruct and others train nothing; those of inorm/ see 400 images once, in changing light.
+    if not name.startswith(("balance/", "inorm/")):
         assert all(r["test_accuracy"] > (0.8 if r["rule"] == "bp" else 0.5) for r in rows)
     assert all(r["preset"] == "smoke" for r in rows)
 

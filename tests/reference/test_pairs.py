@@ -84,8 +84,8 @@ def test_absence_of_a_difference_is_no_equality() -> None:
     found = compare(a, b, margin=0.5, floor=10.0)
     assert found.wilcoxon.p > 0.5
     assert found.equivalence > 0.05
-    assert found.verdict == "open"
-    assert compare(a, [v + 0.01 for v in a[:3]] + [a[3]], margin=0.5, floor=10.0).verdict == "equal"
+    assert found.verdict() == "open"
+    assert compare(a, [v + 0.01 for v in a[:3]] + [a[3]], margin=0.5, floor=10.0).verdict() == "equal"
 
 
 def test_holm_by_hand() -> None:
@@ -111,10 +111,11 @@ def test_a_run_that_diverged_is_the_worst_and_never_dropped() -> None:
     assert found.difference.mean == pytest.approx((4 * -1 + (10 - 81) + (10 - 83)) / 6)
     assert found.wilcoxon.p == pytest.approx(2 / 2**6)
     assert found.wilcoxon.effect == -1
-    assert found.verdict == "lower"
+    assert found.verdict() == "lower"
+    assert found.verdict(0.2) == "open", "after Holm's correction"
     other = compare(good, lost, margin=0.5, floor=10.0)
     assert other.divergent == (0, 2)
-    assert other.verdict == "higher"
+    assert other.verdict() == "higher"
     both = compare([None, 80.0], [None, 80.0], margin=0.5, floor=10.0)
     assert both.wilcoxon.p == 1
     assert both.divergent == (1, 1)
@@ -128,7 +129,7 @@ def test_the_interval_of_the_difference_is_that_of_pairs() -> None:
     found = compare(list(a), list(b), margin=0.5, floor=10.0)
     assert found.difference.low < (a - b).mean() < found.difference.high
     assert found.difference.half < 0.2
-    assert found.verdict == "higher"
+    assert found.verdict() == "higher"
     assert found.mann_whitney.p > 0.2
 
 

@@ -46,12 +46,14 @@ class PairedComparison:
     margin: float
     divergent: tuple[int, int]
 
-    @property
-    def verdict(self) -> Literal["higher", "lower", "equal", "open"]:
-        """a against b at the 5 % level: "equal" within the margin, else by Wilcoxon's test; "open" is neither."""
+    def verdict(self, p: float | None = None) -> Literal["higher", "lower", "equal", "open"]:
+        """a against b at the 5 % level: "equal" within the margin, else by Wilcoxon's test; "open" is neither.
+
+        ``p``: that of Wilcoxon's test after ``holm``, where it is one of several.
+        """
         if self.equivalence < 0.05:
             return "equal"
-        if self.wilcoxon.p < 0.05:
+        if (self.wilcoxon.p if p is None else p) < 0.05:
             return "higher" if self.wilcoxon.effect > 0 else "lower"
         return "open"
 

@@ -2,6 +2,7 @@
 
 from equipoise.sweep import progress as progress
 from equipoise.sweep.collect import collect as collect
+from equipoise.sweep.collect import diverged as diverged
 from equipoise.sweep.collect import flat as flat
 from equipoise.sweep.collect import histories as histories
 from equipoise.sweep.collect import unfinished as unfinished

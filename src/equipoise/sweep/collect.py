@@ -11,7 +11,7 @@ from typing import Any
 from equipoise.errors import EquipoiseError, StorageError
 from equipoise.train import Run, Summary, checks, storage
 
-__all__ = ["collect", "flat", "histories", "unfinished"]
+__all__ = ["collect", "diverged", "flat", "histories", "unfinished"]
 
 _CONDITIONS = (
     "hash",
@@ -77,6 +77,18 @@ def unfinished(root: str | Path, wanted: Callable[[Mapping[str, Any]], bool] | N
         f"'{folder}' is not finished ({summary.status}): {summary.message}"
         for folder, run, summary in _read(Path(root), [])
         if summary.status != "finished" and (wanted is None or wanted(flat(run)))
+    ]
+
+
+def diverged(root: str | Path) -> list[dict[str, Any]]:
+    """The flat spec of every run under ``root`` that ended because its loss or weights were not finite.
+
+    They are results, too: a comparison that drops them favours what diverges. Their rows have no metrics.
+    """
+    return [
+        flat(run) | {"hash": run.hash, "status": summary.status, "message": summary.message}
+        for _, run, summary in _read(Path(root), [])
+        if summary.status == "failed" and "not finite" in summary.message
     ]
 
 

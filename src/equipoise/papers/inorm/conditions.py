@@ -54,9 +54,14 @@ class Condition:
         return ",".join([f"{self.kind}:{sizes}", *options])
 
 
-def _inorm(label: str, home: str, *options: str, cells: float | None = None) -> Condition:
-    # The program adds the bias to the drive, inside what is divided; the paper's equation leaves it out.
-    return Condition("inorm", ",".join(["bias=inside", *options]), home, label, cells)
+def _inorm(label: str, home: str, *options: str, cells: float | None = None, bias: str = "inside") -> Condition:
+    # The program adds the bias to the drive, inside what is divided; the paper's equation leaves it out. Where the
+    # input is 0 (an image that was made black) the bias is then divided by sqrt(eps) alone.
+    return Condition("inorm", ",".join([f"bias={bias}", *options]), home, label, cells)
+
+
+def _after(label: str, *options: str) -> Condition:
+    return _inorm(f"{label}, bias behind", "inorm/confounds", *options, bias="after")
 
 
 CONDITIONS: dict[str, Condition] = {
@@ -85,6 +90,10 @@ CONDITIONS: dict[str, Condition] = {
     "backward": Condition("dale", "norm=backward", "inorm/confounds", "LN, backward alone"),
     "through": _inorm("error through frozen inhibition", "inorm/confounds", "detach=none"),
     "through-subtractive": _inorm("error through frozen subtraction", "inorm/confounds", "detach=divisive"),
+    "after": _after("I-Norm"),
+    "after-center": _after("I-Norm + center", "gradnorm=center"),
+    "after-lateral": _after("I-Norm + lateral", "gradnorm=lateral"),
+    "after-full": _after("I-Norm + full", "gradnorm=full"),
     "trained-ei": _inorm("I-Norm, W_EI and U_EI trained", "inorm/confounds", "train_ei=yes"),
     "dale-0.1": _inorm("divisive pool >= 0, width 0.1", "inorm/dale", "gradnorm=center,divisive=dale", cells=0.1),
     "dale-0.3": _inorm("divisive pool >= 0, width 0.3", "inorm/dale", "gradnorm=center,divisive=dale", cells=0.3),

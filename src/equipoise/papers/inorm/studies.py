@@ -1,13 +1,21 @@
-"""Paired comparisons: every condition at the same draws, ranges and seed."""
+"""Comparisons at shared draws: conditions side by side, and what is varied beside them."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
-from equipoise.papers.inorm.conditions import Scale, draws, plain
+from equipoise.papers.inorm.conditions import Draw, Scale, draws, plain
 from equipoise.train import Run
 
-__all__ = ["Paired"]
+__all__ = ["Contrast", "Convolutional", "Paired", "Rules", "Stability"]
+
+COMPARED = ("ln", "none", "inorm", "center", "lateral", "full")
+
+
+def _drawn(scale: Scale) -> list[Draw]:
+    return draws(scale.draws, seed=scale.draw_seed, upper=scale.upper)
 
 
 @dataclass(frozen=True)
@@ -16,18 +24,124 @@ class Paired:
 
     Args:
         conditions: their names
+        home: the experiment that the runs belong to; each condition's own if not given
         scale: how much is trained
     """
 
-    conditions: tuple[str, ...] = ("ln", "none", "inorm", "center", "lateral", "full")
+    DECIDES = ("home",)
+
+    conditions: tuple[str, ...] = COMPARED
+    home: str = ""
     scale: Scale = field(default_factory=Scale)
 
     def runs(self, seed: int) -> list[Run]:
         """Draw by draw, so that what has finished at any time is whole pairs."""
-        scale = self.scale
+        changes: dict[str, Any] = {"experiment": self.home} if self.home else {}
         return [
-            plain(name, draw, shift, seed, scale)
-            for draw in draws(scale.draws, seed=scale.draw_seed, upper=scale.upper)
-            for shift in scale.ranges
+            plain(name, draw, shift, seed, self.scale, **changes)
+            for draw in _drawn(self.scale)
+            for shift in self.scale.ranges
             for name in self.conditions
         ]
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Accuracy against the learning rate of excitatory weights, everything else as in one middle draw.
+
+    Args:
+        conditions: their names
+        rates: learning rates of W_EE and biases
+        width: of both hidden layers
+        scale: how much is trained
+    """
+
+    conditions: tuple[str, ...] = ("ln", "inorm", "center", "lateral", "full")
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    width: int = 234
+    scale: Scale = field(default_factory=Scale)
+
+    def runs(self, seed: int) -> list[Run]:
+        """For each rate and range, every condition. Inhibition keeps the rates of the program's defaults."""
+        return [
+            plain(name, Draw(self.width, rate, 0.6465, 0.00294), shift, seed, self.scale, experiment="inorm/stability")
+            for rate in self.rates
+            for shift in self.scale.ranges
+            for name in self.conditions
+        ]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Contrast that changes from image to image, in place of brightness.
+
+    Args:
+        conditions: their names
+        contrasts: largest relative changes of contrast
+        scale: how much is trained; its ranges do not count
+    """
+
+    conditions: tuple[str, ...] = ("ln", "none", "inorm", "center", "lateral")
+    contrasts: tuple[float, ...] = (0.5, 1.0)
+    scale: Scale = field(default_factory=Scale)
+
+    def runs(self, seed: int) -> list[Run]:
+        """Draw by draw, each condition at each contrast."""
+        return [
+            plain(name, draw, 0.0, seed, self.scale, experiment="inorm/contrast", perturb={"contrast": contrast})
+            for draw in _drawn(self.scale)
+            for contrast in self.contrasts
+            for name in self.conditions
+        ]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Is it the error that must be centred, also where it is not backpropagation's?
+
+    Args:
+        rules: their names
+        conditions: their names
+        scale: how much is trained
+    """
+
+    rules: tuple[str, ...] = ("fa", "dfa")
+    conditions: tuple[str, ...] = ("ln", "inorm", "center", "lateral", "full")
+    scale: Scale = field(default_factory=Scale)
+
+    def runs(self, seed: int) -> list[Run]:
+        """Draw by draw, each condition under each rule."""
+        return [
+            plain(name, draw, shift, seed, self.scale, experiment="inorm/rules", rule=rule)
+            for draw in _drawn(self.scale)
+            for shift in self.scale.ranges
+            for rule in self.rules
+            for name in self.conditions
+        ]
+
+
+@dataclass(frozen=True)
+class Convolutional:
+    """Convolutions normalised over channels at each position, the bias behind that: many positions are black.
+
+    Args:
+        conditions: their names
+        sizes: image, channels of the convolutions, classes
+        scale: how much is trained; widths of its draws do not count
+    """
+
+    conditions: tuple[str, ...] = ("ln", "none", "after", "after-center", "after-lateral", "after-full")
+    sizes: str = "3x32x32-32-64-10"
+    scale: Scale = field(default_factory=Scale)
+
+    def runs(self, seed: int) -> list[Run]:
+        """Draw by draw, each condition."""
+        found = []
+        for draw in _drawn(self.scale):
+            for shift in self.scale.ranges:
+                for name in self.conditions:
+                    run = plain(name, draw, shift, seed, self.scale, experiment="inorm/conv")
+                    kind, _, text = run.model.partition(":")
+                    rest = text.partition(",")[1:]
+                    found.append(dataclasses.replace(run, model=f"{kind}:{self.sizes}{''.join(rest)}"))
+        return found

@@ -1,0 +1,157 @@
+"""Exhibits of what was measured on the way: moments, cosines to layer normalisation, flipped signs, pooled errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equipoise import data, plots
+from equipoise.errors import EquipoiseError
+from equipoise.nn.lateral import POOLING, pooling_weights
+from equipoise.papers.exhibits import Cell, Exhibit, Exhibits, Figure, Histories, Number, Row, Table
+from equipoise.papers.inorm.conditions import CONDITIONS
+from equipoise.papers.inorm.figures_accuracy import ORDER, comparison
+from equipoise.papers.inorm.pairing import by_condition, setting_of
+from equipoise.papers.picking import MINUS, curve, mean_and_sd, per_preset, split, values_of
+from equipoise.randomness import generator
+
+__all__ = ["followed", "lateral", "task"]
+
+_COSINES = {"output": "activity", "gradient": "gradient, local", "task": "gradient of the task"}
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "moments": {"moments/mean": "mean", "moments/variance": "variance", "moments/second": "raw second moment"},
+    "alignment": {**_COSINES, "exact_angle": "angle to the exact gradient, °"},
+    "flips": {"error_flips": "signs of errors", "weight_flips": "signs of gradients of W_EE"},
+}
+TITLES = {
+    "moments": "Moments over units of what enters ReLU",
+    "alignment": "Cosines to layer normalisation",
+    "flips": "Share of signs that centring the error changes",
+}
+CAPTIONS = {
+    "moments": "Means over hidden layers and held-out images after the last epoch, ± standard deviation over draws. "
+    "Layer normalisation has mean 0 and variance 1.",
+    "alignment": "Activity: ReLU of the layer's output and of its layer normalisation. Local gradient: of the sum of "
+    "these with respect to W_EE, as the paper's program has it; for lateral inhibition exact centring is the "
+    "reference. Gradient of the task: what is written into W_EE, and the loss's gradient with LN in place of "
+    "each circuit. All on held-out images, at the same weights.",
+    "flips": "Of entries that are not 0, on held-out images after the last epoch; each layer by itself, first to last.",
+}
+
+
+def followed(kind: str, *conditions: str) -> Exhibits:
+    """What was measured of each condition: over epochs, and after the last one."""
+
+    @per_preset
+    def made(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
+        found: list[Exhibit] = []
+        lines: list[list[Cell]] = []
+        columns = COLUMNS[kind]
+        for setting, group in split(rows, setting_of).items():
+            groups = by_condition(group, conditions)
+            told, slug = ", ".join(setting), "-".join(setting).replace(" ", "-").replace(".", "")
+            drawn = _drawn(groups, histories, columns)
+            if drawn and kind != "flips":
+                found.append(Figure(f"{kind}-{slug}", f"{TITLES[kind]} after each epoch, {told}", drawn))
+            for name, members in groups.items():
+                values = {key: values_of(members, key) for key in columns}
+                if not any(values.values()):
+                    continue
+                cells: list[Cell] = [mean_and_sd(v, places=3) if v else None for v in values.values()]
+                if kind == "flips":
+                    cells += [_by_layer(members, "weight_flips")]
+                lines.append([told, CONDITIONS[name].label, *cells, len(members)])
+        if lines:
+            heads = [
+                "setting",
+                "network",
+                *columns.values(),
+                *(["of W_EE by layer"] if kind == "flips" else []),
+                "runs",
+            ]
+            found.append(Table(TITLES[kind], heads, lines, CAPTIONS[kind]))
+        return found
+
+    return made
+
+
+def _drawn(groups: Mapping[str, Sequence[Row]], histories: Histories, columns: Mapping[str, str]) -> Any:
+    panels = {}
+    for key, label in columns.items():
+        curves = {CONDITIONS[n].label: curve(members, histories, key) for n, members in groups.items()}
+        curves = {name: one for name, one in curves.items() if len(one.x) > 1}
+        if curves:
+            panels[label] = curves
+    if not panels:
+        return None
+    fig, axes = plots.panels(len(panels), height=1.9)
+    for ax, (label, curves) in zip(axes, panels.items(), strict=True):
+        plots.learning_curves(ax, curves, xlabel="epoch" if ax is axes[-1] else "", ylabel=label, order=ORDER)
+    plots.share_legend(fig)
+    return fig
+
+
+def _by_layer(rows: Sequence[Row], key: str) -> Cell:
+    layers = sorted({name for row in rows for name in row if name.startswith(f"{key}/")})
+    means = [sum(v) / len(v) for v in (values_of(rows, name) for name in layers) if v]
+    parts: list[str | Number] = []
+    for place, mean in enumerate(means):
+        parts += [*([", "] if place else []), Number(mean, f"{mean:.3f}")]
+    return tuple(parts)
+
+
+def lateral(*conditions: str) -> Exhibits:
+    """The comparison, and how far a pooled error is from the mean: measured, and CV / sqrt(n)."""
+    compared = comparison(*conditions)
+
+    def made(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
+        return [*compared(rows, histories, folder), _theorem()]
+
+    return made
+
+
+def _theorem() -> Table:
+    """Theorem 1 with numbers: how far the pooled error is from the mean, over 500 draws of the weights."""
+    lines: list[list[Cell]] = []
+    spread = {"uniform": 3**-0.5, "exponential": 1.0, "log_normal": math.sqrt(math.e - 1), "equal": 0.0}
+    for law in POOLING:
+        for units in (100, 234, 500):
+            delta = torch.randn(units, generator=generator(0, "theorem", units), dtype=torch.float64)
+            delta = (delta - delta.mean()) / delta.std(correction=0)
+            pooled = [float(pooling_weights(units, law=law, seed=seed).double() @ delta) for seed in range(500)]
+            measured = math.sqrt(sum(v**2 for v in pooled) / len(pooled))
+            lines.append([law.replace("_", "-"), units, measured, spread[law] / math.sqrt(units)])
+    heads = ["weights", "units n", "measured", "CV / √n"]
+    caption = (
+        "Root mean square over 500 draws of the weights of the pooled error less the mean error, in standard "
+        "deviations of the errors, which do not depend on the weights; CV: the weights' coefficient of variation."
+    )
+    return Table("How far a pooled error is from the mean (Theorem 1)", heads, lines, caption)
+
+
+def task(*conditions: str) -> Exhibits:
+    """What shifted images look like, then the comparison at each range."""
+    compared = comparison(*conditions)
+
+    @per_preset
+    def pictures(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
+        try:
+            split_ = data.load(str(rows[0]["data"])).test
+        except EquipoiseError:
+            return []
+        few, _ = split_.batch(torch.arange(min(4, len(split_))))
+        law, shifts = data.Luminance(shift=1.0), (-0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75)
+        sheet = torch.cat([law.apply(few, torch.tensor([[s] * len(few), [1.0] * len(few)])) for s in shifts])
+        order = [k * len(few) + i for i in range(len(few)) for k in range(len(shifts))]
+        fig, ax = plots.figure(width=6.0, height=3.6)
+        plots.images(ax, sheet[order], columns=len(shifts), labels=[f"{shifts[k // len(few)]:+g}" for k in order])
+        return [Figure("images", f"Test images, shifted by {MINUS}0.75 to +0.75 and clamped to [0, 1]", fig)]
+
+    def made(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
+        return [*pictures(rows, histories, folder), *compared(rows, histories, folder)]
+
+    return made
