@@ -3,6 +3,7 @@
 from tests.sabotages import (
     balance_command,
     balance_graph,
+    balance_solvers,
     balance_training,
     cli,
     convert,
@@ -10,6 +11,7 @@ from tests.sabotages import (
     errata,
     exhibits,
     ground,
+    inorm,
     measure,
     models,
     papers,
@@ -34,6 +36,8 @@ MUTANTS = (
     *cli.MUTANTS,
     *convert.MUTANTS,
     *balance_command.MUTANTS,
+    *inorm.MUTANTS,
     *balance_graph.MUTANTS,
+    *balance_solvers.MUTANTS,
     *balance_training.MUTANTS,
 )
