@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from equipoise import models, sweep
 from equipoise.nn import DaleLinear, INormLinear
@@ -23,6 +24,12 @@ from equipoise.train import Summary, experiments
 
 load_all()
 ACCURACY = experiments["inorm/accuracy"]
+
+
+def network(name: str, sizes: str = "64-30-30-10") -> nn.Sequential:
+    found = models.make(CONDITIONS[name].model(sizes), seed=0)
+    assert isinstance(found, nn.Sequential)
+    return found
 
 
 def test_the_paper_preset_is_the_papers_protocol() -> None:
@@ -98,16 +105,15 @@ def test_conditions_read_back_and_start_alike() -> None:
 
 
 def test_networks_are_what_their_names_say() -> None:
-    sizes = "64-30-30-10"
-    net = models.make(CONDITIONS["center"].model(sizes))
+    net = network("center")
     hidden = [m for m in net if isinstance(m, INormLinear)]
     assert len(hidden) == 2
     assert isinstance(net[-1], DaleLinear)
     assert net[-1].pool == 1
     assert all((m.place, m.pool, m.divisive_pool, m.edit.modes) == ("inside", 3, 30, {"center"}) for m in hidden)
-    narrow = next(m for m in models.make(CONDITIONS["dale-0.1"].model(sizes)) if isinstance(m, INormLinear))
+    narrow = next(m for m in network("dale-0.1") if isinstance(m, INormLinear))
     assert (narrow.divisive, narrow.divisive_pool) == ("dale", 3)
-    free = next(m for m in models.make(CONDITIONS["through"].model(sizes)) if isinstance(m, INormLinear))
+    free = next(m for m in network("through") if isinstance(m, INormLinear))
     assert not free.detach
     assert not free.task_trains
 
@@ -115,7 +121,7 @@ def test_networks_are_what_their_names_say() -> None:
 @pytest.mark.parametrize("name", ["ln", "none", "inorm", "detachnorm", "full"])
 def test_light_that_only_shifts_the_drive_changes_nothing_where_it_is_normalised(name: str) -> None:
     """At the start a common factor of all pixels leaves a normalised network's first layer alone, and no other's."""
-    net = models.make(CONDITIONS[name].model("64-30-30-10"), seed=0)
+    net = network(name)
     x = torch.rand(5, 64)
     first = net[:3] if name in ("ln", "detachnorm") else net[:2]
     same = torch.allclose(first(x), first(0.5 * x), atol=1e-3)

@@ -121,6 +121,9 @@ def _twin(found: dict[str, Any]) -> Iterator[None]:
         for circuit in found.values():
             if circuit.weight_ee.ndim == 2:
                 stack.callback(circuit.register_forward_hook(instead).remove)
+                # Rules take this short cut past the hook, where a circuit has it.
+                circuit.forward_with_loss = lambda input: None
+                stack.callback(circuit.__dict__.pop, "forward_with_loss")
         yield
 
 
