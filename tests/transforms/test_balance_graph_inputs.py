@@ -125,3 +125,29 @@ def test_a_graph_that_relied_on_zeros_is_not_used_once_they_are_gone() -> None:
     assert balancer.step() is not None
     assert torch.allclose(net(x), wanted, rtol=1e-12, atol=1e-12)
     assert balancer.scaling.scalable == 4
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_without_units_is_left_alone() -> None:
+    net = nn.ModuleList(
+        [nn.Sequential(Linear(3, 4), nn.ReLU(), Linear(4, 2)), nn.Sequential(Linear(3, 0), Linear(0, 2))]
+    )
+    both = Net(lambda s, x: s.all[0](x) + s.all[1](x), all=net).double()
+    assert free(both, draw(5, 3)) == 4
+    assert balance_(both, example=draw(5, 3)).cost_after > 0
+
+
+def test_what_is_no_model_and_patterns_that_match_nothing_are_one_line() -> None:
+    net = Net(lambda s, x: s.o(s.a(x).relu()), a=Linear(3, 4), o=Linear(4, 2))
+    for wrong in (None, draw(2, 2), "model"):
+        with pytest.raises(InputError, match="is made of a torch module, not of a"):
+            balance_(wrong)
+    with pytest.raises(InputError, match=r"matches no parameter; there are a\.weight, a\.bias, o\.weight, o\.bias$"):
+        graph(net, frozen=("x*",))
+
+
+def test_a_group_may_be_one_pair_of_a_layer_and_its_units() -> None:
+    net = Net(lambda s, x: s.o(s.a(x).relu()), a=Linear(3, 4), o=Linear(4, 2)).double()
+    scales = balance_(net, example=draw(5, 3), groups=[("a", [0, 2])]).log_scales["a"]
+    assert scales[0] == scales[2]
+    assert scales[0] != scales[1]

@@ -138,6 +138,8 @@ class Builder(Ledger):
         """One use a parameter, after writing the conditions of frozen and of shared parameters into the ledger."""
         result = []
         for name, parts in self._parts.items():
+            if not self.parameters[name].numel():
+                continue
             merged = parts[0].use
             if len(parts) > 1 or parts[0].cover is not None:
                 mask = self._nonzero(name)

@@ -237,10 +237,10 @@ def _rule(cost: CostRule | None, p: float | None) -> CostRule:
 
 def traced(model: nn.Module | ScalingGraph, example: Any = None, frozen: Sequence[str] = ()) -> ScalingGraph:
     """The scaling graph of ``model``, or ``model`` itself where it is one."""
-    if not isinstance(model, nn.Module):
-        return model
-    from equipoise.balance.graph import graph
+    from equipoise.balance.graph import ScalingGraph, graph
 
+    if isinstance(model, ScalingGraph):
+        return model
     return graph(model, example, frozen=frozen)
 
 

@@ -71,7 +71,7 @@ def coordinate(graph: ScalingGraph, groups: Sequence[Any], *, tied: bool = False
             if len(scaled):
                 ledger.tie(scaled, scaled[:1].expand_as(scaled))
     for group in groups:
-        members = torch.cat([_members(nodes, m) for m in ([group] if isinstance(group, str) else group)])
+        members = torch.cat([_members(nodes, m) for m in ([group] if _one_member(group) else group)])
         ids = of_node[members]
         if len(ids):
             ledger.tie(ids, ids[:1].expand_as(ids))
@@ -80,6 +80,14 @@ def coordinate(graph: ScalingGraph, groups: Sequence[Any], *, tied: bool = False
     if shared.general is not None:
         general = shared.general.index_select(0, of_node.to(shared.label.device)).coalesce()
     return Rows(rows.nodes, shared.free, shared.label[of_node], general)
+
+
+def _one_member(group: Any) -> bool:
+    """Whether a group is a layer name or one pair (layer name, indices), and no collection of these."""
+    if isinstance(group, str) or not (isinstance(group, Sequence) and len(group) == 2 and isinstance(group[0], str)):
+        return isinstance(group, str)
+    second = group[1]
+    return not isinstance(second, str) and not (isinstance(second, Sequence) and second and isinstance(second[0], str))
 
 
 def _members(nodes: dict[str, Tensor], member: Any) -> Tensor:

@@ -41,6 +41,7 @@ _OPENED = (F.multi_head_attention_forward,)
 
 def trace(model: nn.Module, example: Any, frozen: Sequence[str]) -> Builder:
     """The ledger of one forward pass of ``model``, on ``example`` or on the first guessed input that runs through."""
+    Builder(model, frozen)  # what it refuses has nothing to do with the input
     failure: InputError | None = None
     for args, kwargs in candidates(model, example):
         try:
