@@ -10,6 +10,7 @@ from equipoise.debugging import debug as debug
 from equipoise.errors import EquipoiseError as EquipoiseError
 
 if TYPE_CHECKING:
+    from equipoise import balance as balance
     from equipoise import data as data
     from equipoise import functional as functional
     from equipoise import measure as measure
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from equipoise import sweep as sweep
     from equipoise import train as train
 
-_PARTS = ("data", "functional", "measure", "models", "nn", "plots", "report", "rules", "sweep", "train")
+_PARTS = ("balance", "data", "functional", "measure", "models", "nn", "plots", "report", "rules", "sweep", "train")
 
 __all__ = ["EquipoiseError", "__version__", "debug", *_PARTS]
 
