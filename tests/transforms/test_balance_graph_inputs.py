@@ -66,6 +66,7 @@ READ = {
     "a view of a weight": (Net(lambda s, x: (s.o(s.a(x).relu()), s.a.weight.T * 1), a=Linear(3, 4), o=Linear(4, 2)), 0),
     "a computed slope": (Net(lambda s, x: s.o(F.prelu(s.a(x), s.b(x).mean(0))), a=Linear(3, 4), b=Linear(3, 4), o=Linear(4, 2)), 4),
     "computed gains": (Net(lambda s, x: s.o(F.batch_norm(x, None, None, s.a(x).mean(0), None, True)), a=Linear(3, 3), o=Linear(3, 2)), 0),
+    "a flag": (Net(lambda s, x: s.o(s.a(x).relu() * (2 - s.a(x).requires_grad)), a=Linear(3, 4), o=Linear(4, 2)), 4),
     "deviations": (Net(lambda s, x: s.o(s.a(x).view(6, 4, 2).std(2, True)), a=Linear(3, 8), o=Linear(4, 2)), 4),
 }  # fmt: skip
 

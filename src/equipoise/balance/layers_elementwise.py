@@ -36,9 +36,11 @@ def _kept(call: Call, value: Any) -> Any:
     *("tril", "triu", "lift_fresh", "lift", "_to_copy", "alias", "zero", "zero_"),
 )
 def _pass(call: Call) -> Any:
+    if not isinstance(call.result, Tensor):  # x.requires_grad
+        return None
     if not call.signals.matters(call.args[0]):  # a constant brought to an activity's type
         return None
-    if isinstance(call.result, Tensor) and not call.result.is_floating_point() and call.result.dtype != torch.bool:
+    if not call.result.is_floating_point() and call.result.dtype != torch.bool:
         return _bounded(call, "rounded to whole numbers")
     return call.signals.held(call.args[0]) or _one(call, 1.0)
 
