@@ -50,8 +50,9 @@ def convert(
     ``pooling``; "equal" has no error). Norms of other kinds stay.
 
     options: of ``nn.INormLinear``; GradNorm is "center" where they do not say otherwise, without which such networks
-    learn badly; ``pools``, ``pooling`` and ``seed`` are also those of ``LateralNorm``. A copy is converted unless ``inplace``. Hold the constraints with
-    ``nn.enforce``. Raises ``InputError`` for options that decide what the model's own layers decide.
+    learn badly; ``pools``, ``pooling`` and ``seed`` are also those of ``LateralNorm``. A copy is converted unless
+    ``inplace``. Hold the constraints with ``nn.enforce``. Raises ``InputError`` for options that decide what the
+    model's own layers decide.
     """
     for name in ("bias", "dale", "eps"):
         if name in options:
