@@ -11,6 +11,7 @@ POOLING, SHAPE, EXAMPLES = SOURCE + "layers_pooling.py", SOURCE + "layers_shape.
 NETS = ("tests/transforms/test_balance_graph.py",)
 PARTS = ("tests/transforms/test_balance_graph_parts.py",)
 WRITTEN = ("tests/transforms/test_balance_graph_written.py",)
+INPUTS = ("tests/transforms/test_balance_graph_inputs.py",)
 CALLS = ("tests/transforms/test_balance_graph_calls.py",)
 RANDOM = ("tests/invariants/test_balance_graph_random.py",)
 UNITS = ("tests/identity/test_local_and_bipu.py",)
@@ -73,6 +74,10 @@ MUTANTS = (
     Mutant("graph/rows-not-carried-back", ELIMINATION, "        pivots[node] = _reduced(pivots[node], pivots)", "        pass", RANDOM),
     Mutant("graph/gather-forgets-powers", LEDGER, "gradient[..., node] * weight", "gradient[..., node]", RANDOM),
     Mutant("graph/idle-zeros-are-free", LEDGER, "(node,)) if live[variable]}", "(node,))}", NETS),
+    Mutant("graph/indices-of-the-example-bind", SIGNALS, "value.is_meta or id(value) in self._varying", "value.is_meta", INPUTS),
+    Mutant("graph/zeros-relied-on-for-ever", GRAPH, "weight.detach()[zero.to(weight.device)].any()", "False", INPUTS),
+    Mutant("graph/returned-weights-scaled", TRACE, 'watched.builder.pin(held.name, "returned by the model")', "pass", INPUTS),
+    Mutant("graph/shared-memory-scaled-twice", SOURCE + "builder.py", "        apart_in_memory(self.parameters)\n", "", INPUTS),
     Mutant("graph/before-batch-norm-rescaled", GRAPH, "if idle and before and before <= free_of_scale:", "if False:", PARTS),
     Mutant("units/local-kernels-by-channel", "src/equipoise/nn/local.py", ".permute(2, 1, 0)\n        out =", ".permute(2, 1, 0).flip(0)\n        out =", UNITS),
     Mutant("units/power-of-the-sign", "src/equipoise/functional/bipu.py", "x.abs().pow(c)", "x.pow(c)", UNITS),
