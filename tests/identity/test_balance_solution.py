@@ -16,6 +16,7 @@ from torch import nn
 from equipoise import balance
 from equipoise.balance import Lp, Mixture, balance_, chain_scales, deficit
 from equipoise.balance.blocks import Edges
+from equipoise.balance.newton import search
 from equipoise.balance.solve import prepare
 from tangles import Tangle, scaled_cost, tangle_graph
 
@@ -112,6 +113,21 @@ def test_gradient_and_hessian_are_those_of_the_cost(cost, degree: float) -> None
         torch.testing.assert_close(problem.unit * problem.hessian_product(at, e), exact @ e, rtol=1e-10, atol=1e-9)
 
 
+def test_a_step_that_is_too_long_is_shortened_until_the_cost_falls() -> None:
+    problem = prepare(tangle_graph(Tangle(6, seed=2, density=0.8)), Lp(2)).problem
+    z = problem.zero()
+    at = problem.marginals(z)
+    for length in (1e-3, 0.1, 3.0, 1e6):
+        d = -length * at.gradient / at.gradient.norm()
+        assert (problem.marginals(z + d).cost > at.cost) == (length > 1)
+        found = search(problem, z, at, d)
+        assert found is not None
+        step = float((found[0] / d).mean())
+        assert step == pytest.approx(1.0) or length > 1
+        assert found[1].cost <= at.cost + 1e-4 * step * float(at.gradient @ d)
+    assert search(problem, z, at, at.gradient) is None
+
+
 def test_a_block_and_its_list_of_edges_are_one_and_the_same() -> None:
     value = torch.rand(3, 2, dtype=torch.float64)
     into, out_of = torch.tensor([1, 4, 5]), torch.tensor([2, 3])
@@ -144,7 +160,7 @@ def test_equal_costs_are_theorem_d2s_balance_and_not_the_least_cost() -> None:
 def test_costs_and_weights_by_parameter() -> None:
     """A dict takes the exact name before a glob; a parameter's weight multiplies its cost, 0 leaves it out."""
     model = network(5, 8, 3)
-    rule = {"0.weight": Lp(1), "*.weight": Lp(3), "*.bias": Lp(2)}
+    rule = {"*.weight": Lp(3), "0.weight": Lp(1), "*.bias": Lp(2)}
     report = balance_(model, rule, weights={"0.bias": 4.0, "2.bias": 0.0}, tol=1e-12)
     first, second = linear(model)
     into = first.weight.abs().sum(1) + 2 * 4.0 * first.bias.square()

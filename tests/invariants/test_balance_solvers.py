@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 
 from equipoise import balance
 from equipoise.balance import Lp, Mixture
+from equipoise.balance.colours import colours
+from equipoise.balance.flat import FlatSums
+from equipoise.balance.solve import prepare
 from equipoise.errors import InputError
 from tangles import Tangle, edges_of, on_a_path, scaled_cost, tangle_graph
 
@@ -58,6 +61,8 @@ def test_function_signs_and_zeros_stay_and_the_cost_never_rises(model: Tangle, c
     assert (new - old).abs().max() <= 1e-12 * max(1.0, float(old.abs().max()))
     for a, b in zip(model.parameters(), before.parameters(), strict=True):
         assert torch.equal(a.sign(), b.sign())
+    if model.degree == 1:  # from a unit to itself the factor is 1
+        assert torch.equal(model.W.diagonal(), before.W.diagonal())
     zero = torch.zeros(graph.rows.free, dtype=torch.float64)
     assert report.cost_before == pytest.approx(float(scaled_cost(tangle_graph(before), zero, cost.terms)), rel=1e-12)
     assert report.cost_after == pytest.approx(float(scaled_cost(graph, zero, cost.terms)), rel=1e-9)
@@ -195,6 +200,38 @@ def test_the_methods_agree_with_minus_signs_and_degrees(method: str) -> None:
         )
         assert all(b <= a * (1 + 1e-12) for a, b in pairwise([reports[-1].cost_before, *costs]))
     assert torch.allclose(flat(reports[0]), flat(reports[1]), rtol=0, atol=1e-8)
+
+
+@settings(max_examples=20, deadline=None)
+@given(model=tangles)
+def test_no_two_of_one_colour_meet_in_an_edge(model: Tangle) -> None:
+    assume(scaled(model))
+    problem = prepare(tangle_graph(model), Lp(2)).problem
+    sets = FlatSums(problem, problem.zero()).colours() if model.degree != 1 else colours(problem)
+    assert sorted(torch.cat(sets).tolist()) == (~problem.skipped).nonzero().squeeze(1).tolist()
+    for chosen in sets:
+        members = set((chosen + 1).tolist())
+        assert not any(a != b and {a, b} <= members for a, b, _ in edges_of(model))
+
+
+def test_a_chain_of_layers_has_two_colours() -> None:
+    layers = [torch.nn.Linear(4, 4) for _ in range(6)]
+    problem = prepare(balance.graph(torch.nn.Sequential(*layers)), Lp(2)).problem
+    odd, even = (sorted((c // 4).unique().tolist()) for c in colours(problem))
+    assert (odd, even) == ([0, 2, 4], [1, 3])
+
+
+@pytest.mark.parametrize(("method", "share"), [("cyclic", 1.0), ("stochastic", 1.0), ("parallel", 0.5)])
+def test_the_first_step_takes_the_share_that_was_asked_for(method: str, share: float) -> None:
+    """One hidden layer, sides A and B: at theta of the way both end at A^(1-h) B^h and A^h B^(1-h), h = theta / 2."""
+    model = torch.nn.Sequential(torch.nn.Linear(4, 9, bias=False), torch.nn.ReLU(), torch.nn.Linear(9, 3)).double()
+    a = model[0].weight.detach().square().sum(1)
+    b = model[2].weight.detach().square().sum(0)
+    costs = []
+    balance.balance_(model, method=method, strength=0.6, progress=lambda _, c, __: costs.append(c))
+    h = 0.6 * share / 2
+    expected = (a ** (1 - h) * b**h + a**h * b ** (1 - h)).sum() + model[2].bias.detach().square().sum()
+    assert costs[0] == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_the_order_of_random_steps_is_the_seeds() -> None:
