@@ -77,8 +77,8 @@ MUTANTS = (
     Mutant("balance/dead-edges-scaled", APPLY, "torch.where(part(self.still), 1.0, factor)", "factor", WIRING),
     Mutant(
         "balance/one-to-a-bit",
-        APPLY,
-        "return not bool(torch.isin(up[up != 0], down[down != 0]).any())",
+        LAYOUT,
+        "return not bool(torch.isin(into[into != 0], out_of[out_of != 0]).any())",
         "return True",
         WIRING,
     ),

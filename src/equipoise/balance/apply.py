@@ -21,26 +21,22 @@ SAFE = 300.0  # the log-scale up to which float64 holds both factors of an eleme
 
 @dataclass(frozen=True)
 class _Scaled:
-    """One parameter and its elements' log-scales, up - down, each broadcasting to it; ``still`` stays as it is."""
+    """One parameter and its elements' log-scales, up - down, each broadcasting to it; ``still`` stays as it is.
+
+    apart: whether a factor may be a product of two, because no class is on both sides, where it is exactly 1.
+    """
 
     name: str
     weight: Tensor
     up: Tensor
     down: Tensor
     still: Tensor | None
+    apart: bool
 
     @functools.cached_property
     def reach(self) -> float:
         """The largest log-scale on either side; an element's log-factor is at most twice that."""
         return max(float(self.up.abs().max()), float(self.down.abs().max()))
-
-    @functools.cached_property
-    def apart(self) -> bool:
-        """Whether a factor may be a product of two: no log-scale is on both sides, where it is exactly 1."""
-        if self.still is not None or self.reach >= SAFE:
-            return False
-        up, down = self.up.flatten(), self.down.flatten()
-        return not bool(torch.isin(up[up != 0], down[down != 0]).any())
 
     def pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Views of the weight along its first axis, each with its scaled values in float64."""
@@ -57,7 +53,7 @@ class _Scaled:
 
         up, down = part(self.up), part(self.down)
         values = view.to(torch.float64, copy=True)
-        if self.apart:
+        if self.apart and self.still is None and self.reach < SAFE:
             return values.mul_(up.exp()).mul_(down.neg().exp())
         factor = torch.exp(up - down)
         return values.mul_(factor if self.still is None else torch.where(part(self.still), 1.0, factor))
@@ -81,7 +77,7 @@ def apply_scales(
     scaled = []
     for name, where in layouts.items():
         kept = None if still is None else still[where.into] | still[where.out_of]
-        one = _Scaled(name, weights[name], u[where.into], u[where.out_of], kept)
+        one = _Scaled(name, weights[name], u[where.into], u[where.out_of], kept, where.apart)
         if one.reach:
             scaled.append(one)
     for one in scaled:

@@ -37,6 +37,8 @@ def remove_unsolvable(problem: Problem) -> dict[int, str]:
     left = _reached(problem, problem.outflow, forward=False)
     inside = (entered & left)[1 : 1 + problem.classes.free]
     gone = ~inside
+    if problem.classes.plain and not bool(gone.any()):
+        return {}
     if problem.classes.plain:
         problem.remove(gone)
     else:

@@ -95,6 +95,12 @@ class Layout:
         return all(a == 1 or b == 1 for a, b in pairs)
 
     @functools.cached_property
+    def apart(self) -> bool:
+        """Whether no hidden class is both entered and left by elements of the parameter."""
+        into, out_of = self.into.flatten(), self.out_of.flatten()
+        return not bool(torch.isin(into[into != 0], out_of[out_of != 0]).any())
+
+    @functools.cached_property
     def sides(self) -> tuple[Side, Side]:
         """Rows and columns of that matrix."""
         return Side.of(self.into.flatten()), Side.of(self.out_of.flatten())

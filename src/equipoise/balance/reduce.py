@@ -115,7 +115,8 @@ def reduce(
     """The problem of a model's ``weights`` by name, ``layouts`` of those that scale; ``terms``: what each one costs,
     ``sizes``: its largest |w|.
 
-    Costs are divided by the largest weight's, so that no |w|^p leaves float64. Beyond the blocks themselves the extra
+    Costs are divided by the largest weight's, so that no |w|^p leaves float64; a weight below 10^(-300 / p) of the
+    largest counts as 0. Beyond the blocks themselves the extra
     memory is a few pieces of a million elements.
     """
     counted = {name: terms.get(name, ()) for name in layouts}

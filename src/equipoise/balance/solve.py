@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from equipoise.balance.apply import apply_scales
 from equipoise.balance.costs import CostRule, Lp, terms_by_name
 from equipoise.balance.existence import remove_unsolvable
-from equipoise.balance.layout import Layout, Side, place
+from equipoise.balance.layout import Layout, place
 from equipoise.balance.methods import Options, methods
 from equipoise.balance.newton import Progress, Solution
 from equipoise.balance.problem import Marginals, Problem
@@ -42,16 +43,22 @@ class Prepared:
     problem: Problem
     why: dict[int, str]
 
+    @functools.cached_property
+    def classes_by_layer(self) -> dict[str, Tensor]:
+        """The class of every unit of each layer."""
+        of_node = self.problem.classes.of_node
+        return {units.name: of_node[units.nodes.to(of_node.device)] for units in self.graph.units}
+
     def by_layer(self, values: Tensor) -> dict[str, Tensor]:
         """Values of the classes (C,) as each layer's units see them."""
-        of_node = self.problem.classes.of_node
-        return {units.name: values[of_node[units.nodes.to(of_node.device)]] for units in self.graph.units}
+        return {name: values[classes] for name, classes in self.classes_by_layer.items()}
 
     def skipped(self) -> tuple[Skipped, ...]:
         """The units that were taken out, layer by layer and reason by reason."""
         found: list[Skipped] = []
-        numbers = torch.arange(self.problem.classes.count, device=self.problem.classes.of_node.device)
-        for name, classes in self.by_layer(numbers).items():
+        if not self.why:
+            return ()
+        for name, classes in self.classes_by_layer.items():
             reasons: dict[str, list[int]] = {}
             for unit, k in enumerate(classes.flatten().tolist()):
                 if k - 1 in self.why:
@@ -245,28 +252,24 @@ def traced(model: nn.Module | ScalingGraph, example: Any = None, frozen: Sequenc
 
 
 def _layers(ready: Prepared, before: Marginals, after: Marginals, u: Tensor) -> tuple[Layer, ...]:
-    """One row of the report's table for each layer with units that were scaled."""
+    """One row of the report's table for each layer with scaled units; a shared log-scale counts once in each."""
     problem = ready.problem
-    free = problem.classes.free
-    skips = bool(problem.skipped.any())
-    named: list[tuple[str, Tensor]] = []
-    for name, classes in ready.by_layer(torch.arange(problem.classes.count, device=u.device)).items():
-        ids = Side.of(classes.flatten()).distinct
-        ids = ids[(ids > 0) & (ids <= free)] - 1
-        ids = ids[~problem.skipped[ids]] if skips else ids
-        if len(ids):
-            named.append((name, ids))
-    if not named:
-        return ()
-    sizes = [len(ids) for _, ids in named]
-    flat = torch.cat([ids for _, ids in named])
-    sums = torch.stack([before.inward, before.outward, after.inward, after.outward])[:, flat] * problem.unit
-    worst = torch.stack([before.relative, after.relative])[:, flat]
-    rows = []
-    for (name, ids), s, w, v in zip(
-        named, sums.split(sizes, 1), worst.split(sizes, 1), u[1:][flat].split(sizes), strict=True
-    ):
-        a, b, c, d = s.sum(1).tolist()
-        e, f = w.amax(1).tolist()
-        rows.append(Layer(name, len(ids), a, b, c, d, e, f, math.exp(float(v.min())), math.exp(float(v.max()))))
-    return tuple(rows)
+    count, names = problem.classes.count, list(ready.classes_by_layer)
+    sizes = torch.tensor([c.numel() for c in ready.classes_by_layer.values()], device=u.device)
+    classes = torch.cat([c.flatten() for c in ready.classes_by_layer.values()])
+    layer = torch.arange(len(names), device=u.device).repeat_interleave(sizes)
+    live = torch.zeros(count, dtype=torch.bool, device=u.device)
+    live[1 : 1 + problem.classes.free] = ~problem.skipped
+    keys = torch.unique((layer * count + classes)[live[classes]])
+    layer, at = keys // count, keys % count - 1
+    sums = torch.stack([before.inward, before.outward, after.inward, after.outward])[:, at] * problem.unit
+    sums = sums.new_zeros(4, len(names)).index_add_(1, layer, sums).T.tolist()
+    tops = torch.stack([before.relative[at], after.relative[at], -u[1 + at], u[1 + at]])
+    lowest = tops.new_full((4, len(names)), -math.inf)
+    tops = lowest.scatter_reduce_(1, layer.expand(4, -1), tops, "amax").T.tolist()
+    units = torch.bincount(layer, minlength=len(names)).tolist()
+    return tuple(
+        Layer(name, n, s[0], s[1], s[2], s[3], t[0], t[1], math.exp(-t[2]), math.exp(t[3]))
+        for name, n, s, t in zip(names, units, sums, tops, strict=True)
+        if n
+    )
