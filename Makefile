@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -25,10 +26,10 @@ demo: $(VENV)/.core ## the main job on real images: a live table, then runs/demo
 	$(BIN)/equipoise demo
 
 test: $(VENV)/.dev ## the tests, without the slow ones (under six minutes on two cores)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow"
 
 test-all: $(VENV)/.dev ## every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev ## style
 	$(BIN)/ruff check .

@@ -33,6 +33,8 @@ SAYS: dict[str, Callable[[str], bool]] = {
     "balance_trained_model": lambda out: balanced(fractions(out)[-7:]),
     # 1,437 pictures are 45 batches, so each epoch ends balanced; the accuracy comes last.
     "balance_in_training": lambda out: max(fractions(out)[:-1]) < 1e-5 and fractions(out)[-1] > 0.85,
+    # Per cent: layer norm, E-I without norm, I-Norm, I-Norm + center; inhibition makes up for most of what is missing.
+    "inorm_changing_light": lambda out: min(fractions(out)[2:]) > fractions(out)[1] + 15 > 50,
     "pepita_lightning": lambda out: fractions(out)[-1] > 0.85,
     "pepita_trainer": lambda out: fractions(out)[-1] > 0.85,
 }

@@ -85,12 +85,16 @@ ONE = (nn.ReLU(), nn.LeakyReLU(), nn.PReLU(dtype=torch.float64), nn.Identity(), 
 NONE = (torch.tanh, torch.sigmoid, nn.GELU(), nn.SiLU(), nn.ReLU6(), nn.ELU(), nn.Softplus(), nn.Softmax(-1), torch.exp)
 
 
-@pytest.mark.parametrize("fn", ONE, ids=str)
+def name_of(fn) -> str:
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+@pytest.mark.parametrize("fn", ONE, ids=name_of)
 def test_bilinear_units_have_degree_one(fn) -> None:
     assert is_homogeneous(fn) == 1.0
 
 
-@pytest.mark.parametrize("fn", NONE, ids=str)
+@pytest.mark.parametrize("fn", NONE, ids=name_of)
 def test_other_activations_have_none(fn) -> None:
     assert is_homogeneous(fn) is None
 
