@@ -16,6 +16,7 @@ from equipoise.papers.inorm.pairing import (
     CHANCE,
     MARGIN,
     Arm,
+    Setting,
     arms,
     by_condition,
     by_setting,
