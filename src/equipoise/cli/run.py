@@ -56,9 +56,9 @@ def main(argv: Sequence[str]) -> int:
         words,
         command=f"run {experiment.name}",
         description=(
-            f"{experiment.title}. Presets (--preset): {', '.join(experiment.presets)}; shown are the defaults of "
-            f"'{preset}'. --protocol authors reports the epoch that is best on the test set, as some authors did. "
-            f"Source: {experiment.source}."
+            f"{experiment.title}{'' if experiment.title.endswith('?') else '.'} Presets (--preset): "
+            f"{', '.join(experiment.presets)}; shown are the defaults of '{preset}'. --protocol authors "
+            f"reports the epoch that is best on the test set, as some authors did. Source: {experiment.source}."
         ),
         hide=("experiment", "version", "preset", *getattr(study, "DECIDES", ())),
     )
