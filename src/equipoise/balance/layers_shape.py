@@ -33,32 +33,13 @@ _PROPERTIES = frozenset({"T", "mT", "H", "mH"})
 
 
 @handles(
-    *(
-        "view",
-        "reshape",
-        "view_as",
-        "reshape_as",
-        "flatten",
-        "ravel",
-        "unflatten",
-        "squeeze",
-        "unsqueeze",
-        "_unsafe_view",
-    ),
-    *("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis", "adjoint", "T", "mT", "H", "mH"),
+    *_SHAPED,
+    *_PROPERTIES,
+    *("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis", "adjoint"),
     *("expand", "expand_as", "broadcast_to", "repeat", "repeat_interleave", "tile", "narrow", "select", "diagonal"),
     *("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "hsplit", "vsplit", "unfold_copy"),
-    *(
-        "roll",
-        "flip",
-        "fliplr",
-        "flipud",
-        "rot90",
-        "channel_shuffle",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "unsafe_chunk",
-    ),
+    *("roll", "flip", "fliplr", "flipud", "rot90", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle"),
+    "unsafe_chunk",
 )
 def _moved(call: Call) -> Any:
     source = call.args[0]

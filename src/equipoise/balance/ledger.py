@@ -38,6 +38,12 @@ class Use:
     out_of: Tensor
     bias: bool = False
 
+    def exponent(self, v: Tensor, still: Tensor | None = None) -> Tensor:
+        """v[into] - v[out_of], broadcasting to the parameter; 0 at nodes of the mask ``still`` (nodes,)."""
+        into, out_of = self.into.to(v.device), self.out_of.to(v.device)
+        exponent = v[into] - v[out_of]
+        return exponent if still is None else exponent.masked_fill(still[into] | still[out_of], 0.0)
+
 
 @dataclass(frozen=True)
 class Rows:

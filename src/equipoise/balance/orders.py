@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from equipoise.balance.costs import Lp
+from equipoise.balance.flat import flat_edges
 from equipoise.balance.methods import Options, methods
-from equipoise.balance.problem import Edges, Problem
+from equipoise.balance.problem import Edges
 from equipoise.balance.solve import prepare
 from equipoise.errors import InputError
 
@@ -53,7 +54,7 @@ class Orders:
         start = problem.zero()
         found = methods["newton"](problem, start, problem.marginals(start), Options(tol=TOLERANCE))
         self.target = problem.classes.spread(found.z)
-        into, out_of, cost = _edges(problem)
+        into, out_of, cost, _ = flat_edges(problem)
         count = problem.classes.count
         self._incoming = _Tables(into, out_of, cost, count, self.units)
         self._outgoing = _Tables(out_of, into, cost, count, self.units)
@@ -127,8 +128,7 @@ class Orders:
         found = {}
         for use in self.graph.uses:
             weight = self._ready.weights[use.name].detach()
-            exponent = (v[use.into] - v[use.out_of]).masked_fill(left[use.into] | left[use.out_of], 0.0)
-            found[use.name] = weight * exponent.exp().to(weight)
+            found[use.name] = weight * use.exponent(v, left).exp().to(weight)
         return found
 
     def _norm(self, u: Tensor) -> Tensor:
@@ -182,19 +182,6 @@ def _buckets(units: Tensor, width: Tensor) -> list[Tensor]:
         found.append(units[first:last])
         first = last
     return found
-
-
-def _edges(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
-    """Every edge with a cost: class entered, class left, cost; those from and to what is visible included."""
-    (power,) = problem.powers
-    parts = [edges.flat() for edges in problem.edges]
-    hidden = torch.arange(problem.classes.count)
-    for flow, inward in ((problem.inflow[power], True), (problem.outflow[power], False)):
-        live = flow > 0
-        here, nowhere = hidden[live], torch.zeros_like(hidden[live])
-        parts.append((here, nowhere, flow[live]) if inward else (nowhere, here, flow[live]))
-    into, out_of, cost = (torch.cat([part[k] for part in parts]) for k in range(3))
-    return into, out_of, cost
 
 
 def _between(edges: Edges, left: Tensor, right: Tensor) -> Tensor:

@@ -147,8 +147,12 @@ def cyclic(
     progress: Progress | None = None,
 ) -> Solution:
     """Osborne's iteration: all units in turn, those without a common edge at once. A sweep is one weight pass."""
-    sums: Sums = PlainSums(problem, z) if problem.classes.plain else FlatSums(problem, z)
-    sets = colours(problem) if problem.classes.plain else FlatSums(problem, z).colours()
+    sums: Sums
+    if problem.classes.plain:
+        sums, sets = PlainSums(problem, z), colours(problem)
+    else:
+        sums = FlatSums(problem, z)
+        sets = sums.colours()
     return _visit(
         problem,
         z,

@@ -107,8 +107,7 @@ def _rescale_moments_(optimizer: torch.optim.Optimizer, scaling: ScalingGraph, r
     v, still = _by_node(scaling, report)
     params = dict(scaling.model.named_parameters())
     for use in scaling.uses:
-        into, out_of = use.into.to(v.device), use.out_of.to(v.device)
-        exponent = (v[into] - v[out_of]).masked_fill(still[into] | still[out_of], 0.0)
+        exponent = use.exponent(v, still)
         kept = optimizer.state.get(params[use.name], {})
         for name, value in kept.items():
             order = 1 if name in _FIRST else 2 if name in _SECOND else 0

@@ -184,8 +184,9 @@ class Probe:
     def __init__(self, model: nn.Module, example: Any) -> None:
         self.inputs: tuple[Any, Any] | None = None
         for given in candidates(model, example):
-            if self.run(model, tree_map(_drawn, given)) is not None:
-                self.inputs = tree_map(_drawn, given)
+            inputs = tree_map(_drawn, given)
+            if self.run(model, inputs) is not None:
+                self.inputs = inputs
                 return
 
     def __call__(self, model: nn.Module) -> list[Tensor] | None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from equipoise.errors import InputError
 from equipoise.models.catalogue import register
-from equipoise.models.styles import image_sizes, integers, read_style
+from equipoise.models.styles import image_shape, integers, read_style
 from equipoise.nn import LocallyConnected2d
 
 __all__ = ["autoencoder", "cnn", "local"]
@@ -42,7 +42,7 @@ def cnn(text: str = "3x32x32-16-32-64-10") -> nn.Sequential:
     spec, form = f"cnn:{text}", "cnn:3x32x32-16-32-64-10"
     sizes, style = read_style(text or form.partition(":")[2], spec, dropout=False)
     image, *widths = sizes.split("-")
-    channels, height, width = image_sizes(f"{image}-1", spec, form)[0]
+    channels, height, width = image_shape(image, spec, form)
     *stages, classes = integers("-".join(widths), "-", spec, form)
     if not stages or min(height, width) < 2 ** len(stages):
         raise InputError(f"model '{spec}' needs one stage or more, and a pixel that is left behind the last pooling")
@@ -65,7 +65,7 @@ def local(text: str = "3x32x32-300-100-10") -> nn.Sequential:
     spec, form = f"local:{text}", "local:3x32x32-300-100-10"
     sizes, style = read_style(text or form.partition(":")[2], spec, dropout=False)
     image, *widths = sizes.split("-")
-    channels, height, width = image_sizes(f"{image}-1", spec, form)[0]
+    channels, height, width = image_shape(image, spec, form)
     dense = integers("-".join(widths), "-", spec, form)
     if style.activation != "relu":
         raise InputError(f"model '{spec}' has leaky ReLU; it takes the options bias and init alone")

@@ -15,7 +15,7 @@ from torch import nn
 
 from equipoise.errors import InputError
 from equipoise.models.catalogue import register
-from equipoise.models.styles import image_sizes, integers
+from equipoise.models.styles import image_shape, integers
 from equipoise.nn import (
     DaleConv2d,
     DaleLinear,
@@ -78,7 +78,7 @@ def _stack(sizes: str, spec: str, form: str, make: Make) -> nn.Sequential:
     conv, height, width = "x" in sizes, 0, 0
     image, *rest = sizes.split("-")
     if conv:
-        channels, height, width = image_sizes(f"{image}-1", spec, form)[0]
+        channels, height, width = image_shape(image, spec, form)
         widths = [channels, *integers("-".join(rest), "-", spec, form)]
     else:
         widths = integers(sizes, "-", spec, form)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from equipoise.errors import InputError
 from equipoise.nn import BiPU, LocallyConnected2d
 
-__all__ = ["Style", "image_sizes", "integers", "read_style"]
+__all__ = ["Style", "image_shape", "image_sizes", "integers", "read_style"]
 
 
 def integers(text: str, separator: str, spec: str, form: str) -> list[int]:
@@ -109,7 +109,15 @@ def read_style(text: str, spec: str, *, dropout: bool) -> tuple[str, Style]:
 def image_sizes(text: str, spec: str, form: str) -> tuple[list[int], int]:
     """The shape and the number of classes in a text such as 3x32x32-10."""
     image, _, classes = text.partition("-")
-    shape, outputs = integers(image, "x", spec, form), integers(classes, "-", spec, form)
-    if len(shape) != 3 or len(outputs) != 1:
+    shape, outputs = image_shape(image, spec, form), integers(classes, "-", spec, form)
+    if len(outputs) != 1:
         raise InputError(f"model '{spec}' does not read as {form}")
     return shape, outputs[0]
+
+
+def image_shape(text: str, spec: str, form: str) -> list[int]:
+    """The channels, height and width in a text such as 3x32x32."""
+    shape = integers(text, "x", spec, form)
+    if len(shape) != 3:
+        raise InputError(f"model '{spec}' does not read as {form}")
+    return shape

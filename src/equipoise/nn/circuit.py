@@ -14,7 +14,7 @@ from equipoise.debugging import debugging
 from equipoise.errors import InputError, unknown_name
 from equipoise.functional.constraints import NonNegative
 
-__all__ = ["LAWS", "Circuit", "Convolution", "Dense", "draw_", "patch_size", "pool_size", "read_pathways", "weight_std"]
+__all__ = ["LAWS", "Circuit", "Convolution", "Dense", "draw_", "pool_size", "read_pathways", "weight_std"]
 
 
 def _log_normal(weight: Tensor, sigma: float) -> None:
@@ -156,10 +156,12 @@ class Convolution:
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int],
         padding: int | tuple[int, int] | str,
-    ) -> None:
+    ) -> int:
+        """Keep the geometry; the number of inputs of one unit, C * k * k."""
         self.in_channels = in_channels
         self.kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
         self.stride, self.padding = stride, padding
+        return in_channels * math.prod(self.kernel_size)
 
     def _shape(self, cells: int) -> tuple[int, ...]:
         return (cells, self.in_channels, *self.kernel_size)
@@ -169,9 +171,3 @@ class Convolution:
 
     def _within(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(x, weight[:, :, None, None])
-
-
-def patch_size(in_channels: int, kernel_size: int | tuple[int, int]) -> int:
-    """The number of inputs of one unit of a convolution: C * k * k."""
-    height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
-    return in_channels * height * width

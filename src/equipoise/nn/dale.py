@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.functional.inhibition import inhibit
-from equipoise.nn.circuit import Circuit, Convolution, Dense, draw_, patch_size, pool_size, weight_std
+from equipoise.nn.circuit import Circuit, Convolution, Dense, draw_, pool_size, weight_std
 
 __all__ = ["DaleConv2d", "DaleLinear"]
 
@@ -94,5 +94,4 @@ class DaleConv2d(Convolution, Dale):
         padding: int | tuple[int, int] | str = 0,
         **options: Unpack[DaleOptions],
     ) -> None:
-        self._place(in_channels, kernel_size, stride, padding)
-        super().__init__(out_channels, patch_size(in_channels, kernel_size), **options)
+        super().__init__(out_channels, self._place(in_channels, kernel_size, stride, padding), **options)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from equipoise.contracts import Constraint
 from equipoise.functional.constraints import NonNegative
 from equipoise.functional.inhibition import inhibit
-from equipoise.nn.circuit import Circuit, Convolution, Dense, draw_, one_of, patch_size, pool_size
+from equipoise.nn.circuit import Circuit, Convolution, Dense, draw_, one_of, pool_size
 
 __all__ = ["DANNConv2d", "DANNLinear"]
 
@@ -135,5 +135,4 @@ class DANNConv2d(Convolution, DANN):
         padding: int | tuple[int, int] | str = 0,
         **options: Unpack[DANNOptions],
     ) -> None:
-        self._place(in_channels, kernel_size, stride, padding)
-        super().__init__(out_channels, patch_size(in_channels, kernel_size), **options)
+        super().__init__(out_channels, self._place(in_channels, kernel_size, stride, padding), **options)

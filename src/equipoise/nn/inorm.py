@@ -19,7 +19,6 @@ from equipoise.nn.circuit import (
     Dense,
     draw_,
     one_of,
-    patch_size,
     pool_size,
     read_pathways,
     weight_std,
@@ -283,9 +282,8 @@ class INormConv2d(Convolution, INorm):
         padding: int | tuple[int, int] | str = 0,
         **options: Unpack[INormOptions],
     ) -> None:
-        self._place(in_channels, kernel_size, stride, padding)
         self.out_channels = out_channels
-        super().__init__(out_channels, patch_size(in_channels, kernel_size), **options)
+        super().__init__(out_channels, self._place(in_channels, kernel_size, stride, padding), **options)
 
     def extra_repr(self) -> str:
         place = f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

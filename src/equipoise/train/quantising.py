@@ -79,7 +79,7 @@ def _scattered(traced: ScalingGraph, generator: torch.Generator | None) -> nn.Mo
     v = rows.expand(SPREAD * torch.randn(rows.free, dtype=torch.float64, generator=generator, device=device))
     weights = dict(twin.named_parameters())
     for use in traced.uses:
-        weights[use.name].mul_(torch.exp(v[use.into.to(device)] - v[use.out_of.to(device)]))
+        weights[use.name].mul_(use.exponent(v).exp())
     return twin
 
 
