@@ -64,14 +64,14 @@ def main(argv: Sequence[str]) -> int:
     target = report.write(flags.out or root / "report.html", page)
     sys.stdout.write(f"{target}\n")
     if flags.csv:
-        _write_tables(Path(flags.csv), every, {str(r["experiment"]) for r in rows})
+        _write_tables(Path(flags.csv), [*every, *sweep.diverged(root)], {str(r["experiment"]) for r in rows})
     if flags.figures:
         _write_figures(Path(flags.figures), given)
     return 0
 
 
 def _write_tables(folder: Path, rows: Sequence[Row], names: Collection[str]) -> None:
-    """Write every run once, under the experiment that it names, and each of these whole."""
+    """Write every run once, diverged ones too, under the experiment that it names, and each of these whole."""
     for name in sorted(names):
         path = folder / f"{name}.csv"
         sweep.write_csv([r for r in rows if r["experiment"] == name], path)

@@ -13,6 +13,7 @@ from equipoise.report.content import Section as Section
 from equipoise.report.content import Table as Table
 from equipoise.report.content import csv_text as csv_text
 from equipoise.report.content import number_text as number_text
+from equipoise.report.markdown import markdown as markdown
 from equipoise.report.page import page as page
 from equipoise.report.page import write as write
 from equipoise.report.summary import Group as Group

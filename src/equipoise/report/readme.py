@@ -15,7 +15,8 @@ from typing import Any
 
 from equipoise.errors import EquipoiseError, InputError
 from equipoise.report.comparison import plus_minus
-from equipoise.report.content import Number
+from equipoise.report.content import Cell, Table
+from equipoise.report.markdown import markdown
 from equipoise.report.summary import Group, group
 
 __all__ = ["BEGIN", "END", "main", "read_results", "render", "replace"]
@@ -57,14 +58,9 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
     heads = ["experiment", "data", "model", "rule", "settings", "accuracy", "angle", "seeds", "preset", "device"]
     lines = [_line(one, angles.get(one.hashes)) for one in groups]
     kept = [i for i in range(len(heads)) if any(line[i] for line in lines)]
-    numeric = ("accuracy", "angle", "seeds")
-    table = [
-        [heads[i] for i in kept],
-        ["---:" if heads[i] in numeric else "---" for i in kept],
-        *([line[i] for i in kept] for line in lines),
-    ]
+    table = Table([heads[i] for i in kept], [[line[i] for i in kept] for line in lines])
     notes = sorted({str(row["note"]) for row in rows if row.get("note")})
-    return "\n\n".join([INTRODUCTION, "\n".join(f"| {' | '.join(cells)} |" for cells in table), *notes])
+    return "\n\n".join([INTRODUCTION, markdown(table), *notes])
 
 
 def replace(text: str, block: str) -> str:
@@ -107,23 +103,18 @@ def _update(results: Path, readme: Path, *, check: bool) -> int:
     return 0
 
 
-def _line(one: Group, angle: Group | None) -> list[str]:
+def _line(one: Group, angle: Group | None) -> list[Cell]:
     accuracy = one.estimate
     degrees = angle.estimate if angle else None
-    cells = [
+    return [
         *one.key,
         one.settings,
-        _value(100 * accuracy.mean, 100 * accuracy.half),
-        _value(degrees.mean, degrees.half) if degrees else "",
-        str(len(one.values)),
+        plus_minus(100 * accuracy.mean, 100 * accuracy.half),
+        plus_minus(degrees.mean, degrees.half) if degrees else "",
+        len(one.values),
         ", ".join(one.presets),
         ", ".join(one.devices),
     ]
-    return [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]
-
-
-def _value(mean: float, half: float) -> str:
-    return " ".join(part.shown if isinstance(part, Number) else str(part) for part in plus_minus(mean, half))
 
 
 if __name__ == "__main__":

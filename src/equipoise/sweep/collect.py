@@ -83,10 +83,10 @@ def unfinished(root: str | Path, wanted: Callable[[Mapping[str, Any]], bool] | N
 def diverged(root: str | Path) -> list[dict[str, Any]]:
     """The flat spec of every run under ``root`` that ended because its loss or weights were not finite.
 
-    They are results, too: a comparison that drops them favours what diverges. Their rows have no metrics.
+    They are results, too: a comparison that drops them favours what diverges. Their rows have conditions, no metrics.
     """
     return [
-        flat(run) | {"hash": run.hash, "status": summary.status, "message": summary.message}
+        flat(run) | {name: getattr(summary, name) for name in (*_CONDITIONS, "message")}
         for _, run, summary in _read(Path(root), [])
         if summary.status == "failed" and "not finite" in summary.message
     ]
