@@ -51,7 +51,7 @@ def test_a_guide_is_filled_from_the_files_and_then_in_date(project: Path, capsys
     assert text.endswith(f"\n\n{END}\n\nafter\n")
     assert "old" not in text
     assert "n = 6, 1 diverged" in text
-    assert f"{(5 * -2 + (10 - 85)) / 6:.2f}".replace("-", "−") in text
+    assert f"{(5 * -2 + (10 - 85)) / 6:.2f}".replace("-", "\N{MINUS SIGN}") in text
     assert run(project, "--check") == 0
     assert (project / "docs" / "plain.md").read_text(encoding="utf-8") == "no table\n"
 

@@ -70,7 +70,7 @@ def filled(text: str, results: Path) -> str:
 def _tables(experiment: str, title: str, results: Path) -> list[str]:
     load_all()
     rows = [row for path in sorted(results.rglob("*.csv")) for row in sweep.read_csv(path) if "experiment" in row]
-    shown = [one for one in displays(rows, {}, results, only=experiment)]
+    shown = displays(rows, {}, results, only=experiment)
     found = [table for one in shown for table in one.tables if table.caption.startswith(title)]
     if not found:
         have = sorted({table.caption.split(".")[0] for one in shown for table in one.tables})
