@@ -15,6 +15,8 @@ from equipoise.nn.excitatory import ExcitatoryLinear as ExcitatoryLinear
 from equipoise.nn.gradnorm import GradNorm as GradNorm
 from equipoise.nn.inorm import INormConv2d as INormConv2d
 from equipoise.nn.inorm import INormLinear as INormLinear
+from equipoise.nn.invertible import InvertibleConv2d as InvertibleConv2d
+from equipoise.nn.invertible import InvertibleLinear as InvertibleLinear
 from equipoise.nn.lateral import LateralInhibition as LateralInhibition
 from equipoise.nn.lateral import LateralNorm as LateralNorm
 from equipoise.nn.local import LocallyConnected2d as LocallyConnected2d

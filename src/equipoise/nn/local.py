@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from equipoise.errors import InputError
 
-__all__ = ["LocallyConnected2d"]
+__all__ = ["LocallyConnected2d", "pair"]
 
 
-def _pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or min(pair) < least:
+def pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
+    """``value`` as two integers of at least ``least``; ``InputError`` for another thing."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or min(both) < least:
         raise InputError(f"{name} is one or two integers of at least {least}, not {value}")
-    return pair[0], pair[1]
+    return both[0], both[1]
 
 
 class LocallyConnected2d(nn.Module):
@@ -45,8 +46,8 @@ class LocallyConnected2d(nn.Module):
         if in_channels < 1 or out_channels < 1:
             raise InputError(f"channels are at least 1, not {in_channels} and {out_channels}")
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride = _pair("kernel_size", kernel_size, 1), _pair("stride", stride, 1)
-        self.padding, self.input_size = _pair("padding", padding, 0), _pair("input_size", input_size, 1)
+        self.kernel_size, self.stride = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1)
+        self.padding, self.input_size = pair("padding", padding, 0), pair("input_size", input_size, 1)
         sizes = zip(self.input_size, self.padding, self.kernel_size, self.stride, strict=True)
         self.output_size = tuple((size + 2 * pad - kernel) // step + 1 for size, pad, kernel, step in sizes)
         if min(self.output_size) < 1:

@@ -1,0 +1,84 @@
+"""Keeping a square matrix orthogonal: penalties with their gradients in closed form, and the nearest orthogonal matrix.
+
+Matrices are laid out as torch's weights, (out, in). Penalties are on A^T A - I, between the columns: the original
+programs hold weights as (in, out), and what they write W W^T is A^T A here. For the full penalty of a square matrix
+both are the same; for the off-diagonal one they are not.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from equipoise.errors import unknown_name
+from equipoise.functional.moments import wide
+
+__all__ = ["KINDS", "distance", "penalty", "polar_step", "probe_penalty", "retract"]
+
+KINDS = ("full", "off_diagonal")
+
+
+def _check(kind: str) -> None:
+    if kind not in KINDS:
+        raise unknown_name("kind of penalty", kind, KINDS)
+
+
+def penalty(matrix: Float[Tensor, "N N"], kind: str = "full") -> tuple[Float[Tensor, ""], Float[Tensor, "N N"]]:
+    """How far A is from orthogonal, and the gradient of that with respect to A.
+
+        full          R = ||A^T A - I||_F^2,             dR/dA = 4 A (A^T A - I)
+        off_diagonal  R = sum_(i != j) (A^T A)_ij^2,     dR/dA = 4 A offdiag(A^T A): the columns' lengths are free
+
+    Two products of n^3. Raises ``InputError`` for another kind. Source: GAIT-prop 2020; the scaling paper, section 3.2.
+    """
+    _check(kind)
+    gram = matrix.T @ matrix
+    target = (
+        torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device) if kind == "full" else gram.diagonal().diag()
+    )
+    off = gram - target
+    return off.square().sum(), 4 * (matrix @ off)
+
+
+def probe_penalty(
+    matrix: Float[Tensor, "N N"], probes: Float[Tensor, "P N"], kind: str = "full"
+) -> tuple[Float[Tensor, ""], Float[Tensor, "N N"]]:
+    """An unbiased estimate of ``penalty``, value and gradient, for the price of a batch: four products of n^2 P.
+
+        u = (A^T A - I) v,    R ~ mean_v ||u||^2,    dR/dA ~ 4 mean_v (A u) v^T,    E[v v^T] = I
+
+    probes: P rows v of mean square 1, uncorrelated: normal, signs, or sqrt(n) times orthonormal rows.
+    """
+    _check(kind)
+    gram = (probes @ matrix.T) @ matrix
+    u = gram - (probes if kind == "full" else probes * matrix.square().sum(0))
+    count = probes.shape[0]
+    return u.square().sum() / count, (4 / count) * ((u @ matrix.T).T @ probes)
+
+
+def polar_step(matrix: Float[Tensor, "N N"]) -> Float[Tensor, "N N"]:
+    """One Newton-Schulz step towards the nearest orthogonal matrix, A (3I - A^T A) / 2.
+
+    Each singular value s becomes s (3 - s^2) / 2: converges to 1, quadratically, from anywhere in (0, sqrt 3).
+    """
+    return 1.5 * matrix - 0.5 * (matrix @ (matrix.T @ matrix))
+
+
+def retract(matrix: Float[Tensor, "N N"], steps: int | None = None) -> Float[Tensor, "N N"]:
+    """The orthogonal matrix nearest to A in the Frobenius norm: its polar factor U V^T, with A = U S V^T.
+
+    steps: None takes the singular value decomposition, an integer that many ``polar_step``s, products alone.
+    """
+    if steps is not None:
+        for _ in range(steps):
+            matrix = polar_step(matrix)
+        return matrix
+    u, _, vh = torch.linalg.svd(wide(matrix))
+    return (u @ vh).to(matrix.dtype)
+
+
+def distance(matrix: Float[Tensor, "N N"]) -> Float[Tensor, ""]:
+    """How far A is from orthogonal, ||A A^T - I||_F: 0 if it is, about 2 sqrt(n) per unit of relative stretching."""
+    wanted = wide(matrix)
+    return (wanted @ wanted.T - torch.eye(wanted.shape[0], dtype=wanted.dtype, device=wanted.device)).norm()
