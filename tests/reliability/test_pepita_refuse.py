@@ -38,6 +38,20 @@ class TrainingNoise(nn.Module):
         return x * (1 + torch.rand_like(x)) if self.training else x
 
 
+class Ring(nn.Module):
+    """Units on a ring, each with its neighbour added: the same for every unit, and mixed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.roll(1, -1)
+
+
+class Favourite(nn.Module):
+    """The last unit is added to the others: the first two are treated alike."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x[..., -1:]
+
+
 def pruned() -> nn.Sequential:
     model = between(nn.ReLU())
     prune.identity(model[2], "weight")
@@ -75,6 +89,13 @@ CASES = {
         {},
         r"layer '3' \(ReLU\) is the activation of units that '1' \(Unflatten\) has mixed",
     ),
+    "activation behind a ring": (
+        lambda: between(Ring(), nn.ReLU()),
+        {},
+        r"'2' \(ReLU\) is .* that '1' \(Ring\) has mixed",
+    ),
+    "activation behind a favourite": (lambda: between(Favourite(), nn.ReLU()), {}, r"that '1' \(Favourite\) has mixed"),
+    "center": (between, {"center": "batch"}, r"option center of rule 'pepita' takes 'none' or 'units', not 'batch'"),
     "pruning": (lambda: pruned(), {}, r"layer '2' \(Linear\) computes its weight \(weight_norm"),
     "noise in training alone": (lambda: between(TrainingNoise()).eval(), {}, r"layer '1' \(TrainingNoise\) draws"),
     "local objective": (lambda: local(), {}, r"layer '0' has a local objective"),

@@ -10,10 +10,11 @@ POOLING, BASE, SYNC = (
     "src/equipoise/rules/base.py",
     "src/equipoise/rules/sync.py",
 )
-HELD = "src/equipoise/rules/held.py"
+HELD, SETTLING = "src/equipoise/rules/held.py", "src/equipoise/rules/settling.py"
 
 PASSES_TEST = ("tests/identity/test_pepita.py",)
 OPTIONS = ("tests/identity/test_pepita_options.py",)
+CENTRED = ("tests/identity/test_centred_errors.py",)
 HAND = ("tests/identity/test_drtp_and_signs.py",)
 FUNC = ("tests/transforms/test_pepita_func.py",)
 REFUSED = ("tests/reliability/test_pepita_refuse.py",)
@@ -44,7 +45,22 @@ MUTANTS = (
     Mutant("pepita/scale-not-undone", PASSES, "weight, -1 / scale)", "weight, -1)", PASSES_TEST),
     Mutant("pepita/positions-not-counted", PASSES, "math.prod(post.shape[2:])", "1", PASSES_TEST),
     Mutant("pepita/kernel-rate-ignored", PASSES, "self.chosen.kernel_rate / (batch", "1 / (batch", OPTIONS),
-    Mutant("pepita/released-mask-once", PASSES, "if released and not self.kernels:", "if False:", OPTIONS),
+    Mutant(
+        "pepita/released-mask-once",
+        PASSES,
+        'if self.chosen.variant == "released" and not self.kernels:',
+        "if False:",
+        OPTIONS,
+    ),
+    Mutant(
+        "pepita/centred-over-the-batch", PASSES, "centred(h, dim=-1 if link.dense else 1)", "centred(h, dim=0)", CENTRED
+    ),
+    Mutant("pepita/centred-over-columns", PASSES, "dim=-1 if link.dense else 1)", "dim=-1)", CENTRED),
+    Mutant("pepita/never-centred", PASSES, 'self.chosen.center == "none"', "True", CENTRED),
+    Mutant("pepita/normalised-apart", SETTLING, "x = _up_to_activation(before, after, x)", "pass", CENTRED),
+    Mutant("pepita/any-mixing-passes", SETTLING, "and not _alike(part, x)", "and False", REFUSED),
+    Mutant("pepita/alike-by-cycles-alone", SETTLING, "(units.roll(1), exchanged)", "(units.roll(1),)", REFUSED),
+    Mutant("pepita/alike-by-one-exchange", SETTLING, "(units.roll(1), exchanged)", "(exchanged,)", REFUSED),
     Mutant(
         "pepita/released-kernels-forward",
         PASSES,
@@ -67,7 +83,7 @@ MUTANTS = (
         "sums + change",
         FUNC,
     ),
-    Mutant("pepita/own-noise-goes-through", PASSES, "if not torch.equal(once, again):", "if False:", REFUSED),
+    Mutant("pepita/own-noise-goes-through", SETTLING, "if not torch.equal(once, again):", "if False:", REFUSED),
     Mutant("pepita/f-of-any-shape", HELD, "if present != needed:", "if False:", REFUSED),
     Mutant("pepita/stale-masks", HELD, "rates.get(part.number, now) != now", "False", REFUSED),
     Mutant("pepita/pool-drops-a-column", POOLING, "for k in range(width)", "for k in range(width - 1)", PASSES_TEST),
@@ -80,7 +96,7 @@ MUTANTS = (
         "self.options.hidden_scale",
         HAND,
     ),
-    Mutant("pepita/activation-behind-the-sums", PASSES, "or _unitwise(before[0], x)", "", OPTIONS),
+    Mutant("pepita/activation-behind-the-sums", SETTLING, "or _unitwise(before[0], x)", "", OPTIONS),
     Mutant("pepita/in-place-parts-overwrite", LINKS, "if (foreign or getattr", "if (getattr", OPTIONS),
     Mutant("hand/units-first-without-bias", LINKS, "torch.addmm(bias[:, None], weight, x.T)", "weight @ x.T", HAND),
     Mutant("hand/hooks-keep-what-changes", SYNC, "else changed).clone()", "else changed)", REFUSED),

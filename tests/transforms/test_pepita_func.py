@@ -66,7 +66,11 @@ def test_masks_are_noise_that_both_passes_and_every_mode_share() -> None:
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize("options", [{}, {"update": "hebbian", "output_error": "modulated", "conv_norm": "sqrt"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"update": "hebbian", "output_error": "modulated", "conv_norm": "sqrt"}, {"center": "units"}],
+    ids=str,
+)
 def test_a_full_graph_with_masks_equals_eager(options: dict) -> None:
     torch._dynamo.reset()
     model = net().double()

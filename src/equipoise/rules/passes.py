@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from equipoise.errors import InputError
+from equipoise.functional.moments import centred
 from equipoise.rules.links import (
-    UNITWISE,
     Link,
     Part,
     add_product,
@@ -27,82 +25,9 @@ from equipoise.rules.links import (
     weighted,
 )
 
-__all__ = ["Passes", "settle"]
+__all__ = ["Passes"]
 
 _HALF = (torch.bfloat16, torch.float16)
-
-
-def settle(links: tuple[Link, ...], x: Tensor) -> tuple[tuple[Link, ...], list[torch.Size]]:
-    """The links with every part in its place, and the shape of one sample at each link's input, from a trial run.
-
-    A part of an unknown kind that acts on units one by one belongs to the units below it. Raises ``InputError`` for a
-    part that returns two things for one input in training (its noise would differ between the passes), and for an
-    activation behind a part that mixes units.
-    """
-    shapes, found = [], list(links)
-    modes = [(part.module, part.module.training) for link in links for part in (*link.before, *link.after)]
-    devices = [x.device] if x.device.type == "cuda" else []
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            for module, _ in modes:
-                module.train()
-            # What multiplies by noise shows nothing of it on an input of zeros.
-            x = x + torch.rand_like(x)
-            for k, link in enumerate(links):
-                before, after = list(link.before), []
-                while k and before and (before[0].number >= 0 or _unitwise(before[0], x)):
-                    after.append(before.pop(0))
-                    x = _twice(after[-1], x)
-                if k and not any(part.number < 0 for part in (*found[k - 1].after, *after)):
-                    _refuse_late(before)
-                if after:
-                    found[k - 1] = replace(found[k - 1], after=(*found[k - 1].after, *after))
-                    found[k] = replace(found[k], before=tuple(before))
-                for part in before:
-                    x = _twice(part, x)
-                shapes.append(x.shape[1:])
-                x = link.layer(x)
-                for part in link.after:
-                    x = _twice(part, x)
-    finally:
-        for module, mode in modes:
-            module.train(mode)
-    return tuple(found), shapes
-
-
-def _unitwise(part: Part, x: Tensor) -> bool:
-    """Whether each unit's output depends on that unit alone, tried by changing half of the units."""
-    if type(part.module) in (nn.Flatten, nn.Unflatten):
-        return False
-    kept = torch.rand_like(x) < 0.5
-    other = torch.where(kept, x, x + torch.randn_like(x))
-    state = torch.get_rng_state()
-    once = apply(part, x.clone(), {})
-    torch.set_rng_state(state)
-    again = apply(part, other, {})
-    return once.shape == again.shape == x.shape and torch.equal(once[kept], again[kept])
-
-
-def _refuse_late(parts: list[Part]) -> None:
-    for part in parts:
-        if part.number < 0 and type(part.module) in UNITWISE and type(part.module) is not nn.Identity:
-            raise InputError(
-                f"layer '{part.name}' ({type(part.module).__name__}) is the activation of units that '{parts[0].name}' "
-                f"({type(parts[0].module).__name__}) has mixed before; put it directly behind its weighted layer"
-            )
-
-
-def _twice(part: Part, x: Tensor) -> Tensor:
-    """The part's output; dropout passes its input on."""
-    if part.number >= 0:
-        return x
-    once, again = (apply(part, x.clone(), {}) for _ in range(2))
-    if not torch.equal(once, again):
-        raise InputError(
-            f"layer '{part.name}' ({type(part.module).__name__}) draws noise of its own, which would differ between "
-            "the two passes; use nn.Dropout, whose masks they share"
-        )
-    return once
 
 
 def _sum(sums: Tensor, change: Tensor) -> Tensor:
@@ -244,16 +169,11 @@ class Passes:
     def _hidden(self, k: int, post: Tensor, units: Tensor, modulated: Tensor) -> tuple[Tensor, float]:
         """Write the gradients of hidden link k; the difference as it was left, and what it was multiplied by."""
         link, weight = self.links[k], self.tensors[self.links[k].weight]
-        released = self.chosen.variant == "released"
-        scale = self._scale(link, post, released)
-        scaled, left = post, 1.0
-        if released and not self.kernels:
-            scaled = apply_all(tuple(part for part in link.after if part.number >= 0), post, self.noise)
+        scale = self._scale(link, post, self.chosen.variant == "released")
+        scaled, left = self._signal(link, post), 1.0
         if self.chosen.update == "hebbian":
-            if scaled is not post:
-                masks = tuple(part for part in link.after if part.number >= 0)
-                units, modulated = (apply_all(masks, h, self.noise) for h in (units, modulated))
-            first, second = (weight_gradient(link, h.to(post.dtype), self.below, weight) for h in (units, modulated))
+            taught = (self._signal(link, h).to(post.dtype) for h in (units, modulated))
+            first, second = (weight_gradient(link, h, self.below, weight) for h in taught)
             gradient = (first - second) * scale
         elif link.dense and self.fresh and scaled is post:
             # In place, and undone by the next product: a pass over the activity, not over the weights.
@@ -266,6 +186,12 @@ class Passes:
             gradient = weight_gradient(link, scaled, self.below, weight) * scale
         self._give(link, gradient, scaled, scale)
         return post, left
+
+    def _signal(self, link: Link, h: Tensor) -> Tensor:
+        """What of ``h``, an activity or a difference of two, meets the presynaptic activity; ``h`` itself if all."""
+        if self.chosen.variant == "released" and not self.kernels:
+            h = apply_all(tuple(part for part in link.after if part.number >= 0), h, self.noise)
+        return h if self.chosen.center == "none" else centred(h, dim=-1 if link.dense else 1)
 
     def _scale(self, link: Link, post: Tensor, released: bool) -> float:
         """What the sum over samples and positions is multiplied by."""

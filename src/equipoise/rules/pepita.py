@@ -13,7 +13,8 @@ from equipoise.errors import InputError
 from equipoise.rules.base import Options, Rule, Write
 from equipoise.rules.links import has_own_forward, read_chain
 from equipoise.rules.make import registry
-from equipoise.rules.passes import Passes, settle
+from equipoise.rules.passes import Passes
+from equipoise.rules.settling import settle
 from equipoise.rules.survey import Survey
 
 __all__ = ["Pepita", "PepitaOptions"]
@@ -29,7 +30,9 @@ class PepitaOptions(Options):
     "during" the second one, each layer's gradient in .grad and its hooks called before the next layer's activity is
     computed; "hebbian": as the sum of h h'^T and of -h' h'^T, rounded one by one. conv_norm, kernel_rate: kernels'
     gradients are divided by the number of positions, its root or nothing, and multiplied by kernel_rate. perturb, k:
-    modulate by the error, or by k times a random vector, uniform on [-1, 1) or "positive" on [0, 1).
+    modulate by the error, or by k times a random vector, uniform on [-1, 1) or "positive" on [0, 1). center="units":
+    a hidden layer's difference loses its mean over units (of kernels, over channels at each position), and so does
+    what its biases learn from; silent and dropped units count. No paper.
     variant="released": what the authors' code does, whatever output_error says. Dense: the output learns from the
     second pass's error, and masks multiply a hidden difference twice. With kernels: from the first pass's, and
     kernels move the other way, over the batch size once more (errata P1 to P4).
@@ -46,6 +49,7 @@ class PepitaOptions(Options):
     kernel_rate: float = 1.0
     perturb: Literal["error", "uniform", "positive"] = "error"
     k: float = 1.0
+    center: Literal["none", "units"] = "none"
     variant: Literal["paper", "released"] = "paper"
 
 
@@ -55,6 +59,7 @@ class Pepita(Rule):
 
         h_l = f(W_l h_{l-1}),  h'_l = f(W_l h'_{l-1}),  h_0 = x,  h'_0 = x + F e,  e = activity of the output - t
         dW_l := (h_l - h'_l) h'_{l-1}^T,   output: dW_L := e h'_{L-1}^T   (means over the batch; b_l: without h')
+        center="units":  d - mean_k(d_k) in place of d = h_l - h'_l
 
     F (n, C) is fixed; e is per sample. A kernel's gradient is also a mean over its positions; its difference is taken
     before pooling. Both passes share dropout masks. Trains chains: ``nn.Sequential`` of linear and convolutional
