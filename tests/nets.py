@@ -135,6 +135,14 @@ def chain() -> nn.Sequential:
     )
 
 
+def square() -> nn.Sequential:
+    """Layers with as many units as inputs behind the first: what rules that run a network backwards train."""
+    layers = [nn.Linear(6, 5), nn.LeakyReLU(0.1), nn.Linear(5, 5), nn.LeakyReLU(0.3), nn.Linear(5, 5)]
+    for layer in layers[2::2]:
+        nn.init.orthogonal_(layer.weight)
+    return nn.Sequential(*layers)
+
+
 def image_batch(n: int = 5, size: int = 8) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(n)
     return torch.randn(n, 3, size, size, generator=g), torch.arange(n) % 4
@@ -157,18 +165,29 @@ def zoo() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
         "circuit": (nn.Sequential(Circuit(6, 7), Circuit(7, 5), nn.Linear(5, 4)), vector_batch()),
         "local": (nn.Sequential(LocalLayer(6, 7), LocalLayer(7, 5), nn.Linear(5, 4)), vector_batch()),
         "chain": (chain(), image_batch()),
+        "square": (square(), vector_batch()),
     }
     return {name: (net.double(), x.double(), y) for name, (net, (x, y)) in nets.items()}
 
 
 CHAINS = ("mlp", "chain")
-# Rules that train models of any shape; the others run a chain twice.
-FREE = tuple(name for name in rules.names() if not rules.registry[name].forward_only)
+# Rules that train chains of invertible layers alone, and nets that they train.
+INVERTING = tuple(name for name in rules.names() if rules.registry[name].inverts)
+INVERTIBLE = ("square",)
+ORDINARY = tuple(name for name in rules.names() if name not in INVERTING)
+# Rules that train models of any shape; the others run a chain twice, or backwards.
+FREE = tuple(name for name in ORDINARY if not rules.registry[name].forward_only)
 
 
 def pairs(nets: Iterable[str]) -> list[tuple[str, str]]:
     """Every rule with every net of ``nets``, and with every chain where chains are all that it trains."""
-    return [(rule, net) for rule in rules.names() for net in (nets if rule in FREE else CHAINS)]
+    trained = {**dict.fromkeys(rules.names(), CHAINS), **dict.fromkeys(FREE, tuple(nets))}
+    return [(rule, net) for rule in rules.names() for net in (INVERTIBLE if rule in INVERTING else trained[rule])]
+
+
+def example(rule: str) -> str:
+    """A net that ``rule`` trains."""
+    return INVERTIBLE[0] if rule in INVERTING else "mlp"
 
 
 def grads(model: nn.Module) -> dict[str, Tensor | None]:

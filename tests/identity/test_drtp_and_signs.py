@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise import rules
-from nets import FREE, autograd, grads, mlp, same, zoo
+from nets import FREE, ORDINARY, autograd, grads, mlp, same, zoo
 
 
 def net() -> tuple[nn.Sequential, Tensor, Tensor]:
@@ -187,7 +187,7 @@ def test_whoever_listens_to_a_layer_hears_it_under_every_rule() -> None:
 
 
 def test_gradient_hooks_run_and_may_change_the_gradient() -> None:
-    for name in rules.names():
+    for name in ORDINARY:
         model, x, y = net()
         rule = rules.make(name, model, example=x)
         rule.backward(x, y, generator=torch.Generator().manual_seed(0))
@@ -202,7 +202,7 @@ def test_gradient_hooks_run_and_may_change_the_gradient() -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("name", rules.names())
+@pytest.mark.parametrize("name", ORDINARY)
 def test_several_threads_lay_products_out_otherwise_and_compute_the_same(name: str, bias: bool) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from equipoise import rules
-from nets import EXACT, FREE, Residual, autograd, grads, image_batch, pairs, same, symmetric, zoo
+from nets import EXACT, FREE, ORDINARY, Residual, autograd, grads, image_batch, pairs, same, symmetric, zoo
 
 NETS = [name for name in zoo() if name != "local"]
 # One of the net's products has the batch on its second axis, which directed errors refuse by name.
@@ -192,7 +192,7 @@ def test_feedback_stays_outside_a_circuit_unless_asked() -> None:
 
 def test_gradients_accumulate_and_frozen_parameters_stay_without() -> None:
     model, x, y = zoo()["mlp"]
-    for name in rules.names():
+    for name in ORDINARY:
         model.zero_grad()
         model[0].weight.requires_grad_(False)
         rule = rules.make(name, model, example=x)

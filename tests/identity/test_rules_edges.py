@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from equipoise import measure, rules
 from equipoise.errors import InputError
 from equipoise.rules.chain import is_chain
-from nets import EXACT, LocalLayer, autograd, grads, image_batch, mlp, same, symmetric, vector_batch
+from nets import EXACT, ORDINARY, LocalLayer, autograd, grads, image_batch, mlp, same, symmetric, vector_batch
 
 X, Y = vector_batch()
 
@@ -125,7 +125,7 @@ def test_single_samples_and_added_products_carry_feedback() -> None:
     assert not torch.allclose(model.one.weight.grad, wanted["one.weight"], rtol=0.1)
 
 
-@pytest.mark.parametrize("name", rules.names())
+@pytest.mark.parametrize("name", ORDINARY)
 def test_a_step_that_could_not_learn_says_so(name: str) -> None:
     model = mlp(6, 5, 4)
     rule = rules.make(name, model, example=X)
@@ -140,7 +140,7 @@ def test_a_step_that_could_not_learn_says_so(name: str) -> None:
 
 
 @pytest.mark.compiles  # without the tests' own type checks
-@pytest.mark.parametrize("name", rules.names())
+@pytest.mark.parametrize("name", ORDINARY)
 def test_targets_of_another_shape_are_refused_where_they_would_broadcast(name: str) -> None:
     rule = rules.make(name, mlp(6, 5, 4), example=X, loss="mse")
     for y in (torch.eye(4), torch.arange(4)[:, None]):

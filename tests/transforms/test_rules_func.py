@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise import rules
-from nets import FREE, Dropping, grads, image_batch, pairs, zoo
+from nets import FREE, INVERTING, Dropping, example, grads, image_batch, pairs, zoo
 
 RULES = rules.names()
 NETS = ["residual", "folded", "circuit", "local"]
@@ -178,7 +178,7 @@ def test_autocast_stays_within_a_few_degrees_of_full_precision(name: str) -> Non
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_bfloat16_model_trains(name: str) -> None:
-    model, x, y = zoo()["mlp"]
+    model, x, y = zoo()[example(name)]
     model, x = model.bfloat16(), x.bfloat16()
     rule = rules.make(name, model, example=x)
     rule.backward(x, y)
@@ -187,7 +187,7 @@ def test_a_bfloat16_model_trains(name: str) -> None:
 
 @pytest.mark.parametrize("name", RULES)
 def test_deepcopy_keeps_the_pair_together(name: str) -> None:
-    model, x, y = zoo()["residual" if name in FREE else "chain"]
+    model, x, y = zoo()["residual" if name in FREE else "square" if name in INVERTING else "chain"]
     rule = rules.make(name, model, example=x)
     other, twin = copy.deepcopy((model, rule))
     assert twin.model is other

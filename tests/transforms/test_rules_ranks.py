@@ -14,9 +14,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from equipoise import rules
-from nets import grads, pairs, zoo
+from nets import ORDINARY, grads, pairs, zoo
 
-NETS = {"mlp": (3, 2), "chain": (4, 1), "folded": (3, 2), "circuit": (4, 1), "local": (5, 0)}
+NETS = {"mlp": (3, 2), "chain": (4, 1), "folded": (3, 2), "circuit": (4, 1), "local": (5, 0), "square": (3, 2)}
 
 
 def rank(index: int, store: str, out: str) -> None:
@@ -69,7 +69,7 @@ def test_two_ranks_equal_one_process(ranks: list[dict], net: str, name: str) -> 
                 torch.testing.assert_close(twice[n], 2 * value, rtol=1e-6, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", rules.names())
+@pytest.mark.parametrize("name", ORDINARY)
 def test_without_sync_a_rank_keeps_its_own_gradient(ranks: list[dict], name: str) -> None:
     model, x, y = zoo()["mlp"]
     rules.make(name, model, example=x).backward(x[:3], y[:3])

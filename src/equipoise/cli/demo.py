@@ -202,7 +202,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"demo does not know '{words[0]}'; usage: equipoise demo [--runs FOLDER]")
     load_all()
     begun = time.perf_counter()
-    names = rules.names()
+    names = [n for n in rules.names() if not rules.registry[n].inverts]
     # On networks this small a second thread gains little, and loses much where the machine is busy.
     plan, where = _plan(names), Where(runs=folder, threads=1)
     try:

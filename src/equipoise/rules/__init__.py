@@ -5,6 +5,7 @@ from equipoise.rules import backprop as backprop
 from equipoise.rules import direct as direct
 from equipoise.rules import pepita as pepita
 from equipoise.rules import symmetric as symmetric
+from equipoise.rules import target as target
 from equipoise.rules.base import Credit as Credit
 from equipoise.rules.base import Options as Options
 from equipoise.rules.base import Rule as Rule

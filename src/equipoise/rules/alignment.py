@@ -83,7 +83,8 @@ class Transported(Rule):
         matrices = self.transported(tensors, feedback, noise)
 
         def carry(k: int, g: Tensor, error: Tensor, h: Tensor) -> Tensor:
-            return g @ torch.as_tensor(matrices[self.links[k].weight]).to(g.dtype)
+            matrix = torch.as_tensor(matrices[self.links[k].weight])
+            return g @ matrix[: g.shape[-1]].to(g.dtype)
 
         return descend(self.links, x, y, tensors, noise, self.loss, carry, write)
 

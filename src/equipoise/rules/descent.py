@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise.functional.losses import Loss
@@ -42,12 +43,12 @@ _DERIVATIVES: dict[type[nn.Module], Callable[[Tensor, Tensor, Any], Tensor]] = {
 }
 
 
-def dense_links(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
+def dense_links(model: nn.Module, slots: Slots, *, invertible: bool = False) -> tuple[Link, ...]:
     """The links of a chain of matrices whose other parts have a derivative here; none for any other model."""
     if slots.listeners:
         return ()
     try:
-        links = read_chain(model, slots)
+        links = read_chain(model, slots, invertible=invertible)
     except ValueError:
         return ()
     known = all(part.number >= 0 or type(part.module) in _DERIVATIVES for link in links for part in link.after)
@@ -113,7 +114,8 @@ def descend(
         link, h = links[k], inputs.pop()
         write(link.weight, weight_gradient(link, g, h, tensors[link.weight]))
         if link.bias is not None:
-            write(link.bias, bias_gradient(g, dense=True))
+            down = bias_gradient(g, dense=True)
+            write(link.bias, F.pad(down, (0, len(tensors[link.bias]) - link.used)) if link.used else down)
         down = carry(k, g, error, h) if k else None
         if down is None:
             break

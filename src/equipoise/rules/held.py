@@ -28,13 +28,15 @@ class Held(nn.Module):
     """A model held beside a module, unregistered: the module's own state dict is its fixed feedback alone.
 
     callbacks: functions of (x, y, step), called at the end of every ``backward``. drawn_at_look: the size of the
-    feedback depends on the input, so it exists only once the model was seen.
+    feedback depends on the input, so it exists only once the model was seen. inverts: trains chains of invertible
+    layers alone.
     """
 
     Options: ClassVar[type[Options]] = Options
     transport: ClassVar[bool] = False
     sites: ClassVar[bool] = False
     drawn_at_look: ClassVar[bool] = False
+    inverts: ClassVar[bool] = False
     model: nn.Module
     slots: Slots
 

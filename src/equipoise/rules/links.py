@@ -7,12 +7,13 @@ own weighted layers and parameter-free parts is refused here, by the layer's nam
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from equipoise.contracts import Invertible
 from equipoise.errors import InputError
 from equipoise.functional.pooling import max_pool
 from equipoise.rules.slots import Slots
@@ -45,7 +46,8 @@ class Part:
 @dataclass(frozen=True, eq=False)
 class Link:
     """A weighted layer. before: parts between the units below and its input; after: parts that act on its units one
-    by one (activation, dropout), so that a unit's activity is what comes out of them."""
+    by one (activation, dropout), so that a unit's activity is what comes out of them. used: how many of its units the
+    layer above sees, for layers that have auxiliary ones (0: all)."""
 
     name: str
     layer: nn.Module
@@ -53,11 +55,12 @@ class Link:
     bias: str | None
     before: tuple[Part, ...]
     after: tuple[Part, ...] = ()
+    used: int = 0
 
     @property
     def dense(self) -> bool:
         """Whether the layer is a matrix, not a kernel."""
-        return isinstance(self.layer, nn.Linear)
+        return isinstance(self.layer, nn.Linear) or hasattr(self.layer, "in_features")
 
 
 def _leaves(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -69,10 +72,19 @@ def _leaves(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
             yield prefix + name, module
 
 
-def read_chain(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
+def _used(module: nn.Module) -> int:
+    """The units that ``module`` shows the layer above, where it has auxiliary ones beside them."""
+    shown = getattr(module, "out_features", 0) or getattr(module, "out_channels", 0)
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return int(shown) if shown < len(weight) else 0
+
+
+def read_chain(model: nn.Module, slots: Slots, *, invertible: bool = False) -> tuple[Link, ...]:
     """The links of ``model``, an ``nn.Sequential`` (nested ones are read through).
 
-    Raises ``InputError`` naming the layer that is none: with parameters of another kind, or with a state.
+    ``invertible``: layers of the contract ``Invertible`` that have a weight are links too. Raises ``InputError`` naming
+    the layer that is none: with parameters of another kind, or with a state.
     """
     if type(model) is not nn.Sequential:
         raise InputError(f"it needs a chain, an nn.Sequential of layers, and this model is a {type(model).__name__}")
@@ -89,7 +101,7 @@ def read_chain(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
 
     for name, module in _leaves(model):
         kind = type(module)
-        if kind in WEIGHTED:
+        if kind in WEIGHTED or (invertible and isinstance(module, Invertible) and hasattr(module, "weight")):
             close()
             if (id(module), "weight") not in names:
                 raise InputError(
@@ -97,7 +109,8 @@ def read_chain(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
                     "a chain's layers hold theirs"
                 )
             bias = names.get((id(module), "bias"))
-            links.append(Link(name, module, names[id(module), "weight"], bias, tuple(before)))
+            used = _used(module) if kind not in WEIGHTED else 0
+            links.append(Link(name, module, names[id(module), "weight"], bias, tuple(before), used=used))
             before.clear()
         elif any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
             raise InputError(
@@ -175,7 +188,9 @@ def add_product(sums: Tensor, x: Tensor, weight: Tensor, factor: float) -> Tenso
 
 
 def weighted(link: Link, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The weighted layer's output for its input ``x``, with these tensors."""
+    """The weighted layer's output for its input ``x``, with these tensors; that of the used units alone."""
+    if link.used:
+        weight, bias = weight[: link.used], None if bias is None else bias[: link.used]
     if link.dense:
         if _units_first(x):
             return (weight @ x.T if bias is None else torch.addmm(bias[:, None], weight, x.T)).T
@@ -186,7 +201,13 @@ def weighted(link: Link, x: Tensor, weight: Tensor, bias: Tensor | None = None) 
 
 
 def weight_gradient(link: Link, g: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """sum over samples (and positions) of g x^T: ``g`` at the weighted layer's output, ``x`` its input."""
+    """sum over samples (and positions) of g x^T: ``g`` at the weighted layer's output, ``x`` its input.
+
+    Zero for auxiliary units, which have no error.
+    """
+    if link.used:
+        found = weight_gradient(replace(link, used=0), g, x, weight[: link.used])
+        return torch.cat([found, found.new_zeros(len(weight) - link.used, *found.shape[1:])])
     if link.dense:
         return g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1])
     layer = link.layer
