@@ -119,16 +119,36 @@ def _softsign(module: nn.Softsign) -> Unit:
     return Unit(F.softsign, inverse, lambda a: (1 - a.abs()).square(), False, -1, 1)
 
 
+def _exponential(module: nn.Module, value: Function, c: float, scale: float, width: float) -> Unit:
+    """f(z) = scale z where z > 0, else scale c (exp(z / width) - 1); ``width`` is 1, or c for a smooth kink."""
+    if not c > 0:
+        name = f"{type(module).__name__}(alpha={c:g})"
+        raise InputError(f"{name} sends many sums to one activity and has no inverse; use nn.LeakyReLU(0.1)")
+    low = -scale * c
+
+    def inverse(a: Tensor) -> Tensor:
+        below = _within(a, low, torch.inf).clamp(max=0) / (scale * c)
+        return torch.where(a > 0, a / scale, width * torch.log1p(below))
+
+    def slope(a: Tensor) -> Tensor:
+        return torch.where(a > 0, scale, (a - low) / width).to(a.dtype)
+
+    return Unit(value, inverse, slope, False, low)
+
+
 @unit.register(nn.ELU)
 def _elu(module: nn.ELU) -> Unit:
-    """f(z) = z where z > 0, else c (exp(z) - 1)."""
     c = float(module.alpha)
-    if not c > 0:
-        raise InputError(f"ELU(alpha={c:g}) sends many sums to one activity and has no inverse; use nn.LeakyReLU(0.1)")
-    return Unit(
-        lambda z: F.elu(z, c),
-        lambda a: torch.where(a > 0, a, torch.log1p(_within(a, -c, torch.inf).clamp(max=0) / c)),
-        lambda a: torch.where(a > 0, 1.0, a + c).to(a.dtype),
-        False,
-        -c,
-    )
+    return _exponential(module, lambda z: F.elu(z, c), c, 1.0, 1.0)
+
+
+@unit.register(nn.CELU)
+def _celu(module: nn.CELU) -> Unit:
+    c = float(module.alpha)
+    return _exponential(module, lambda z: F.celu(z, c), c, 1.0, c)
+
+
+@unit.register(nn.SELU)
+def _selu(module: nn.SELU) -> Unit:
+    """ELU with the two constants at which activities normalise themselves."""
+    return _exponential(module, F.selu, 1.6732632423543772, 1.0507009873554805, 1.0)

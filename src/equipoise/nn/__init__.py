@@ -25,3 +25,5 @@ from equipoise.nn.normalise import Normalise as Normalise
 from equipoise.nn.onoff import OnOff as OnOff
 from equipoise.nn.tonic import Gain as Gain
 from equipoise.nn.tonic import Tonic as Tonic
+from equipoise.nn.widen import InvertibleReport as InvertibleReport
+from equipoise.nn.widen import invertible as invertible

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-__all__ = ["ConvertReport", "Converted", "Pair", "Skipped", "pairs", "places"]
+__all__ = ["ConvertReport", "Converted", "Pair", "Skipped", "difference", "is_norm", "outputs", "pairs", "places"]
 
 NON_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Softplus, nn.Softmax, nn.Hardsigmoid)
 TRANSPARENT = (nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Identity, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
@@ -147,6 +147,19 @@ def places(model: nn.Module, wanted: nn.Module) -> list[tuple[nn.Module, str]]:
     for parent in model.modules():
         found += [(parent, name) for name, child in parent._modules.items() if child is wanted]
     return found
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, example: Tensor | None) -> Tensor | None:
+    """The model's output in eval mode, without noise."""
+    if example is None:
+        return None
+    was = {module: module.training for module in model.modules()}
+    try:
+        return model.eval()(example)
+    finally:
+        for module, mode in was.items():
+            module.training = mode
 
 
 def difference(new: Tensor, old: Tensor) -> float:

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.errors import InputError
-from equipoise.nn.conversions import Converted, ConvertReport, Pair, Skipped, difference, is_norm, pairs, places
+from equipoise.nn.conversions import (
+    Converted,
+    ConvertReport,
+    Pair,
+    Skipped,
+    difference,
+    is_norm,
+    outputs,
+    pairs,
+    places,
+)
 from equipoise.nn.inorm import INormConv2d, INormLinear, INormOptions
 from equipoise.nn.lateral import LateralNorm
 from equipoise.nn.tonic import Gain, Tonic
@@ -58,7 +68,7 @@ def convert(
         if name in options:
             raise InputError(f"'{name}' of a converted layer comes from the layer itself; leave it out")
     target = model if inplace else copy.deepcopy(model)
-    before = _outputs(target, example)
+    before = outputs(target, example)
     seen = _watch(target, example)
     modules = dict(target.named_modules())
     given: dict[str, Any] = {"gradnorm": "center"} | dict(options)
@@ -92,25 +102,13 @@ def convert(
             done.append(Converted(name or "the model", name, "LateralNorm", None, (told,), error))
         elif isinstance(norm, (*OTHERS, *_rms())):
             skipped.append(Skipped(name, f"{type(norm).__name__} is no layer normalisation"))
-    after = _outputs(target, example)
+    after = outputs(target, example)
     error = None if before is None or after is None else float((after - before).abs().max())
     return target, ConvertReport(tuple(done), tuple(skipped), error)
 
 
 def _rms() -> tuple[type, ...]:
     return (nn.RMSNorm,) if hasattr(nn, "RMSNorm") else ()
-
-
-def _outputs(model: nn.Module, example: Tensor | None) -> Tensor | None:
-    """The model's output in eval mode, without noise."""
-    if example is None:
-        return None
-    was = {module: module.training for module in model.modules()}
-    try:
-        return model.eval()(example)
-    finally:
-        for module, mode in was.items():
-            module.training = mode
 
 
 def _watch(model: nn.Module, example: Tensor | None) -> dict[str, tuple[Tensor, Tensor]]:
@@ -127,7 +125,7 @@ def _watch(model: nn.Module, example: Tensor | None) -> dict[str, tuple[Tensor, 
     watched = [(n, m) for n, m in model.named_modules() if is_norm(m) or isinstance(m, (nn.Linear, nn.Conv2d))]
     hooks = [module.register_forward_hook(keep(name)) for name, module in watched]
     try:
-        _outputs(model, example)
+        outputs(model, example)
     finally:
         for hook in hooks:
             hook.remove()
