@@ -78,6 +78,9 @@ CHANGED: dict[str, Any] = {
     "alignment_batch": 8,
     "measures": ["norms"],
     "measure_batch": 8,
+    "measure_every": 3,
+    "train_set": True,
+    "top_k": 5,
     "whiten": 0.1,
     "perturb": {"shift": 0.5},
     "group_rates": {"*bias": 0.01},
@@ -126,6 +129,9 @@ def test_the_hash_says_what_differs(fields: dict[str, Any]) -> None:
             assert steps[0].hash != steps[1].hash
         elif name == "whiten":
             plain = table | {"augment": "none"}
+            assert Run.from_json(plain | {name: other}).hash != Run.from_json(plain).hash
+        elif name == "measure_every":  # it asks for measures
+            plain = table | {"measures": ["norms"]}
             assert Run.from_json(plain | {name: other}).hash != Run.from_json(plain).hash
         elif name == "balance_repeats":  # such a run trains nothing, so it measures nothing of training
             plain = table | {"measures": []}
@@ -181,6 +187,9 @@ NONSENSE = [
     ({"measures": ["norms", "norms"]}, "names 'norms' twice"),
     ({"measures": ["angles"], "alignment_batch": 8}, "what 'alignment_batch' asks for"),
     ({"measure_batch": 0}, "'measure_batch' is 0"),
+    ({"measure_every": 5}, "there are none; name some"),
+    ({"measure_every": 5, "measures": ["norms"], "trace_every": 5}, "both write trace.jsonl"),
+    ({"top_k": -1}, "'top_k' is -1"),
     ({"whiten": 0}, "'whiten' is 0.0; it must be positive, or null"),
     ({"whiten": 0.1, "augment": "flip"}, "augment 'flip' moves pixels, which 'whiten' has mixed"),
     ({"experiment": "../up"}, "'experiment' is '../up'"),

@@ -20,7 +20,8 @@ __all__ = ["MINUS", "bands", "curve", "fixed", "mean_and_sd", "named", "per_pres
 
 # What decides how a run trains, its seed aside; what is measured on the way is no part of that.
 FIELDS = frozenset(item.name for item in dataclasses.fields(Run)) - {
-    *("seed", "preset", "alignment_batch", "measures", "measure_batch", "trace_every"),
+    *("seed", "preset", "alignment_batch", "measures", "measure_batch", "measure_every", "train_set", "top_k"),
+    "trace_every",
 }
 MINUS = "\N{MINUS SIGN}"
 

@@ -13,22 +13,23 @@ from equipoise.errors import InputError
 from equipoise.randomness import derive
 from equipoise.train.parts import Parts
 from equipoise.train.stop import Stopper
-from equipoise.train.totals import Totals
+from equipoise.train.totals import Totals, named
 
-__all__ = ["angles", "evaluate", "measured"]
+__all__ = ["angles", "evaluate", "measured", "measured_on"]
 
 _ELEMENTS = 2**22
-Result = tuple[float, float]
 
 
 @torch.no_grad()
-def evaluate(parts: Parts, split: data.Split, *, stopper: Stopper | None = None) -> tuple[float, float] | None:
-    """Mean loss and accuracy (NaN without labels) of the model on ``split``, in eval mode and large batches.
+def evaluate(parts: Parts, split: data.Split, name: str, *, stopper: Stopper | None = None) -> dict[str, float] | None:
+    """``name_loss``, ``name_accuracy`` and, with ``top_k``, ``name_top5``, of the model on ``split``.
 
-    None when ``stopper`` asks to stop on the way. A loss that is not finite is returned as it is.
+    In eval mode and large batches; without labels the loss alone. None when ``stopper`` asks to stop on the way. A loss
+    that is not finite is returned as it is.
     """
     rows = max(parts.run.batch_size, min(1024, _ELEMENTS // math.prod(split.shape)))
-    totals = Totals(parts.device, labelled=not parts.loss.of_input)
+    top = parts.run.top_k
+    totals = Totals(parts.device, labelled=not parts.loss.of_input, top=top)
     parts.model.eval()
     for start in range(0, len(split), rows):
         if stopper is not None and stopper.reason:
@@ -39,7 +40,8 @@ def evaluate(parts: Parts, split: data.Split, *, stopper: Stopper | None = None)
         with parts.autocast():
             output = parts.model(x)
         totals.include(parts.loss.value(output.to(x.dtype), y), output, y)
-    return totals.means()
+    found = named(name, totals.means())
+    return found | ({f"{name}_top{top}": totals.among()} if top and not parts.loss.of_input else {})
 
 
 def angles(parts: Parts, *, count: int, seed: int) -> dict[str, float]:
@@ -61,12 +63,20 @@ def measured(parts: Parts, *, last: bool, seed: int, taken: Container[str]) -> d
     The model is in training mode. Raises ``InputError`` for a measure that gives a name in ``taken``, or another
     measure's.
     """
+    return _asked(parts, *_held_out(parts, parts.run.measure_batch), last=last, seed=seed, taken=taken)
+
+
+def measured_on(parts: Parts, x: Tensor, y: Tensor, *, seed: int, taken: Container[str]) -> dict[str, float]:
+    """What those of the run's ``measures`` that may be followed say of its rule on the batch (x, y)."""
+    return _asked(parts, x, y, last=False, seed=seed, taken=taken)
+
+
+def _asked(parts: Parts, x: Tensor, y: Tensor, *, last: bool, seed: int, taken: Container[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in parts.run.measures:
         one = measure.measures[name]
         if one.when == "end" and not last:
             continue
-        x, y = _held_out(parts, parts.run.measure_batch)
         parts.model.train()
         noise = torch.Generator(parts.device).manual_seed(derive(seed, name))
         with parts.autocast():

@@ -43,6 +43,7 @@ class Loop:
         self.best: dict[str, Any] | None = None
         self.per_epoch = -(-len(parts.train) // parts.run.batch_size)
         self.total = self.per_epoch * parts.run.epochs
+        self.followed: list[dict[str, Any]] = []
         self._totals = Totals(parts.device, labelled=not parts.loss.of_input)
         self._balancing = balancing(parts)
         self._powers = penalties.strengths(parts.run.decay)
@@ -97,12 +98,19 @@ class Loop:
             x = _AUGMENT[run.augment](x, self._augment.manual_seed(derive(run.seed, "augment", self.step)))
         if parts.light is not None:
             x = parts.light(x, self._augment.manual_seed(derive(run.seed, "light", self.step)))
+        y = parts.target(x, y)
+        follow = run.measure_every and self.step % run.measure_every == 0
+        if follow:
+            seed = derive(run.seed, "followed", self.step)
+            row = evaluate.measured_on(parts, x, y, seed=seed, taken=("step", "loss"))
+            self.followed.append({"step": self.step, **row})
         seed_global(parts.device, derive(run.seed, "global", self.step))
         noise = self._noise.manual_seed(derive(run.seed, "noise", self.step))
         parts.optimizer.zero_grad(set_to_none=True)
-        y = parts.target(x, y)
         with parts.autocast():
             done = parts.rule.backward(x, y, generator=noise)
+        if follow:
+            self.followed[-1]["loss"] = float(done.loss)
         self._totals.add(done.loss, done.output, y, step=self.step + 1)
         if run.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(parts.parameters()), run.clip_norm)
@@ -137,13 +145,15 @@ class Loop:
         }
         row |= named("train", self._totals.means())
         seed_global(parts.device, derive(run.seed, "evaluate", epoch))
-        for name, split in (("validation", parts.validation), ("test", parts.test)):
+        splits: dict[str, Any] = {"validation": parts.validation, "test": parts.test}
+        splits |= {"train_set": parts.train} if run.train_set else {}
+        for name, split in splits.items():
             if split is None:
                 continue
-            found = evaluate.evaluate(parts, split, stopper=self.stopper)
+            found = evaluate.evaluate(parts, split, name, stopper=self.stopper)
             if found is None:
                 return self.stopper.reason
-            row |= named(name, found)
+            row |= found
         if run.alignment_batch:
             row |= evaluate.angles(parts, count=run.alignment_batch, seed=derive(run.seed, "alignment", epoch))
         if run.measures:
@@ -161,6 +171,8 @@ class Loop:
 
     def _follow(self) -> None:
         """Write what was followed step by step, where the run asks for it."""
+        if self.parts.run.measure_every:
+            storage.write_lines(self.folder / "trace.jsonl", self.followed)
         if self._balancing is None or not self.parts.run.trace_every:
             return
         if len(self.history) == self.parts.run.epochs:
@@ -192,6 +204,7 @@ class Loop:
             "history": self.history,
             "best": self.best,
             "totals": self._totals.state_dict(),
+            "followed": self.followed,
             "balancing": None if self._balancing is None else self._balancing.state_dict(),
             "model": parts.model.state_dict(),
             "rule": parts.rule.state_dict(),
@@ -225,6 +238,7 @@ class Loop:
                 f"start anew with --force: {reason}"
             ) from None
         self.step, self.history, self.best = saved["step"], saved["history"], saved["best"]
+        self.followed = saved.get("followed", [])
         self._totals.load_state_dict(saved["totals"])
         if self._balancing is not None:
             self._balancing.load_state_dict(saved["balancing"])

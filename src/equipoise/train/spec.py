@@ -21,6 +21,10 @@ AUGMENTATIONS = ("none", "flip", "crop_flip")
 PRECISIONS = ("float32", "float64", "bfloat16")
 SELECTIONS = ("last", "validation", "test")
 STARTS = ("none", "balance", "norms")
+_COUNTS = (
+    *("seed", "alignment_batch", "lr", "measure_every", "top_k"),
+    *("balance_every", "balance_repeats", "trace_every"),
+)
 _CHOICES = {"augment": AUGMENTATIONS, "precision": PRECISIONS, "select": SELECTIONS, "balance_start": STARTS}
 
 
@@ -61,6 +65,10 @@ class Run:
         alignment_batch: held-out samples that measure the angle to backpropagation after each epoch (0: none)
         measures: what else is measured after each epoch (or the last one, where it costs much), as product,norms
         measure_batch: held-out samples that the measures look at
+        measure_every: every so many steps also measure on the step's own batch, before its update, into trace.jsonl
+        train_set: after each epoch also measure loss and accuracy on the whole training set; train_loss and
+            train_accuracy are running means while the weights still change
+        top_k: after each epoch also the share of samples whose class is among so many highest scores (0: none)
         whiten: ZCA-whiten all images with this epsilon, as fitted on the training samples; none if not given
         perturb: light that changes from image to image, as shift=0.75 contrast=0.2: drawn anew in training, fixed for
             held-out images by its own seed=
@@ -100,6 +108,9 @@ class Run:
     alignment_batch: int = 0
     measures: list[str] = field(default_factory=list)
     measure_batch: int = 500
+    measure_every: int = 0
+    train_set: bool = False
+    top_k: int = 0
     whiten: float | None = None
     perturb: dict[str, Any] = field(default_factory=dict)
     group_rates: dict[str, Any] = field(default_factory=dict)
@@ -120,7 +131,7 @@ class Run:
         for name in ("version", "epochs", "batch_size", "measure_batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"'{name}' is {getattr(self, name)}; it must be at least 1")
-        for name in ("seed", "alignment_batch", "lr", "balance_every", "balance_repeats", "trace_every"):
+        for name in _COUNTS:
             if getattr(self, name) < 0:
                 raise InputError(f"'{name}' is {getattr(self, name)}; it must not be negative")
         if self.seed >= 2**63:
@@ -162,6 +173,10 @@ class Run:
                 raise InputError(f"'measures' names '{name}' twice")
         if "angles" in self.measures and self.alignment_batch:
             raise InputError("the measure 'angles' is what 'alignment_batch' asks for; set that to 0, or leave it out")
+        if self.measure_every and not self.measures:
+            raise InputError("'measure_every' asks for the 'measures' step by step, and there are none; name some")
+        if self.measure_every and self.trace_every:
+            raise InputError("'measure_every' and 'trace_every' both write trace.jsonl; use one of the two")
 
     def __hash__(self) -> int:
         return hash((self.experiment, self.version, self.model, self.data, self.rule, self.seed))

@@ -20,16 +20,19 @@ class NotFinite(RunError):
 class Totals:
     """Sums over the samples seen so far in an epoch: loss times count, right answers, count.
 
+    A sample counts among the ``top`` k where fewer than k other classes score as high as its own, or higher.
+
     On the CPU ``add`` raises ``NotFinite`` at once. Elsewhere the first bad step stays in a tensor until
     ``check``, because reading it would make every step wait for the device. Without ``labelled`` there is nothing to
     be right about.
     """
 
-    def __init__(self, device: torch.device, *, labelled: bool = True) -> None:
-        self._labelled = labelled
+    def __init__(self, device: torch.device, *, labelled: bool = True, top: int = 0) -> None:
+        self._labelled, self._top = labelled, top
         wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         self._loss = torch.zeros((), dtype=wide, device=device)
         self._right = torch.zeros((), dtype=wide, device=device)
+        self._among = torch.zeros((), dtype=wide, device=device)
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self._immediate = device.type == "cpu"
         self.count = 0
@@ -38,6 +41,7 @@ class Totals:
         """Start the next epoch."""
         self._loss.zero_()
         self._right.zero_()
+        self._among.zero_()
         self.count = 0
 
     def add(self, loss: Tensor, output: Tensor, y: Tensor, *, step: int) -> None:
@@ -55,6 +59,9 @@ class Totals:
         self._loss.add_(loss, alpha=len(y))
         if self._labelled:
             self._right.add_((output.argmax(1) == y).sum())
+            if self._top:
+                own = output.gather(1, y[:, None])
+                self._among.add_(((~(output < own)).sum(1) <= self._top).sum())  # NaN is never among them
         self.count += len(y)
 
     def check(self) -> None:
@@ -68,6 +75,10 @@ class Totals:
         if self.count == 0:
             return math.nan, math.nan
         return self._loss.item() / self.count, self._right.item() / self.count if self._labelled else math.nan
+
+    def among(self) -> float:
+        """The share of samples whose class is among the ``top`` highest scores (waits for the device)."""
+        return self._among.item() / self.count if self.count and self._top else math.nan
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
