@@ -57,7 +57,21 @@ def test_layers_keep_their_places_whatever_the_activation() -> None:
     assert any(isinstance(m, nn.Tanh) for m in models.make("conv:1x8x8-10,activation=tanh"))
 
 
+@torch.no_grad()
+def test_norm_layer_normalises_what_enters_each_activation_and_adds_no_parameter() -> None:
+    model, plain = (models.make(f"mlp:12-40-30-4{more}", seed=1).double() for more in (",norm=layer", ""))
+    assert [p.shape for p in model.parameters()] == [p.shape for p in plain.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
+    x = torch.randn(5, 12, dtype=torch.float64)
+    for k, entered in enumerate((model[1](x), model[4](model[:4](x)))):
+        z = torch.nn.functional.layer_norm(entered, entered.shape[-1:])
+        assert isinstance(model[3 * k + 3], nn.ReLU)
+        torch.testing.assert_close(model[: 3 * k + 4](x), z.relu())
+
+
 WRONG = {
+    "mlp:6-5-4,norm=batch": "norm=none|layer",
+    "conv:1x8x8-10,norm=layer": "options are activation=",
     "mlp:6-5-4,init=he": "init=torch|he_uniform|he_normal",
     "mlp:6-5-4,activation=gelu": "activation=relu|tanh|sigmoid|identity",
     "mlp:6-5-4,bias=none": "bias=yes|no",

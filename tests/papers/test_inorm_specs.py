@@ -56,17 +56,26 @@ def test_the_paper_preset_is_the_papers_protocol() -> None:
 
 
 def test_every_condition_has_the_same_draws() -> None:
-    """Of each condition one run for every draw and range, and the draws are those of the first condition."""
+    """Of each condition one run for every draw and range, and the draws are those of the rule's first condition."""
     for name in experiments:
         if name.startswith("inorm/"):
             rows = [sweep.flat(run) for run in experiments[name].preset("paper").runs(0)]
-            by_condition: dict[str, list] = {}
-            for row in rows:
-                by_condition.setdefault(condition_of(row), []).append(draw_of(row))
-            first, *others = by_condition.values()
-            assert "" not in by_condition, name
-            assert len(set(first)) == len(first), name
-            assert all(sorted(other) == sorted(first) for other in others), name
+            for rule in {row["rule"] for row in rows}:
+                by_condition: dict[str, list] = {}
+                for row in rows:
+                    if row["rule"] == rule:
+                        by_condition.setdefault(condition_of(row), []).append(draw_of(row))
+                first, *others = by_condition.values()
+                assert "" not in by_condition, name
+                assert len(set(first)) == len(first), name
+                assert all(sorted(other) == sorted(first) for other in others), name
+
+
+def test_folders_of_runs_that_exist_keep_their_names() -> None:
+    """The first draw's hashes: another one here means that every run that was trained is orphaned."""
+    draw = draws(1)[0]
+    found = {name: plain(name, draw, 0.75, 0, Scale()).hash for name in ("ln", "center", "after-lateral", "detachnorm")}
+    assert list(found.values()) == ["0b435b3f63c2", "f96129bd5dc7", "191f90cdb8c4", "45ba0d27021e"]
 
 
 def test_draws_are_prefixes_and_log_uniform() -> None:
@@ -93,7 +102,7 @@ def test_conditions_read_back_and_start_alike() -> None:
     draw = draws(1)[0]
     found = {name: plain(name, draw, 0.75, 0, Scale()) for name in CONDITIONS}
     assert [condition_of(run.to_dict()) for run in found.values()] == list(CONDITIONS)
-    assert len({run.model for run in found.values()}) == len(CONDITIONS)
+    assert len({(run.model, str(run.options)) for run in found.values()}) == len(CONDITIONS)
     weights = {}
     for name in ("ln", "none", "inorm", "center", "lateral", "e-ln", "detachnorm", "straight", "subtractive"):
         net = models.make(found[name].model, seed=3)
@@ -126,6 +135,20 @@ def test_light_that_only_shifts_the_drive_changes_nothing_where_it_is_normalised
     first = net[:3] if name in ("ln", "detachnorm") else net[:2]
     same = torch.allclose(first(x), first(0.5 * x), atol=1e-3)
     assert same == (name != "none")
+
+
+def test_pepita_trains_plain_networks_that_differ_in_what_is_centred_alone() -> None:
+    runs = [run for run in experiments["inorm/rules"].preset("paper").runs(0) if run.rule == "pepita"]
+    assert len(runs) == 30 * 2 * 4
+    four = runs[:4]
+    assert [condition_of(sweep.flat(run)) for run in four] == ["relu", "relu-center", "relu-ln", "relu-ln-center"]
+    assert [run.options for run in four] == [{}, {"center": "units"}] * 2
+    for run in four:
+        kinds = [type(m).__name__ for m in models.make(run.model)]  # type: ignore[attr-defined]
+        assert ("Normalise" in kinds) == ("ln" in condition_of(sweep.flat(run)))
+        assert (run.experiment, run.optimizer_options, run.group_rates) == ("inorm/rules", {"momentum": 0.9}, {})
+    # A run of backpropagation on the same network is none of them.
+    assert condition_of(sweep.flat(dataclasses.replace(four[0], rule="bp"))) == ""
 
 
 def row(condition: str, accuracy: float | None, place: int = 0, *, preset: str = "paper", **more: Any) -> dict:

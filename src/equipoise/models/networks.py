@@ -21,10 +21,11 @@ def mlp(text: str) -> nn.Sequential:
 
     Layer widths from input to classes; the input is flattened. More options: ``activation=tanh`` (or sigmoid,
     leaky_relu, squared_relu, or identity, which makes it linear), ``bias=no``, ``init=he_uniform`` or
-    ``init=he_normal`` (biases then start at 0), and ``input_dropout=0.1`` for the input itself.
+    ``init=he_normal`` (biases then start at 0), ``input_dropout=0.1`` for the input itself, and ``norm=layer``, layer
+    normalisation without affine map before each activation.
     """
     spec, form = f"mlp:{text}", "mlp:784-300-10"
-    sizes, style = read_style(text, spec, dropout=True)
+    sizes, style = read_style(text, spec, dropout=True, norm=True)
     widths = integers(sizes, "-", spec, form)
     if len(widths) < 2:
         raise InputError(f"model '{spec}' needs an input and an output width, as in {form}")
@@ -32,7 +33,7 @@ def mlp(text: str) -> nn.Sequential:
     for k, (width, wider) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(width, wider, bias=style.bias == "yes"))
         if k < len(widths) - 2:
-            layers += style.after()
+            layers += [*style.normalised(), *style.after()]
     return style.start(nn.Sequential(*layers))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.errors import InputError
-from equipoise.nn import BiPU, LocallyConnected2d
+from equipoise.nn import BiPU, LocallyConnected2d, Normalise
 
 __all__ = ["Style", "image_shape", "image_sizes", "integers", "read_style"]
 
@@ -51,6 +51,7 @@ class Style:
     activation: str = "relu"
     bias: str = "yes"
     init: str = "torch"
+    norm: str = "none"
     dropout: str = "0"
     input_dropout: str = "0"
 
@@ -63,6 +64,10 @@ class Style:
         """What the input goes through before the first layer."""
         rate = _rate(self.input_dropout)
         return [nn.Flatten(), *([nn.Dropout(rate)] if rate else [])]
+
+    def normalised(self) -> list[nn.Module]:
+        """What stands between a hidden layer and its activation: layer normalisation without affine map, or nothing."""
+        return [Normalise()] if self.norm == "layer" else []
 
     def after(self) -> list[nn.Module]:
         """What follows a hidden layer."""
@@ -87,14 +92,23 @@ class Style:
         return network
 
 
-def read_style(text: str, spec: str, *, dropout: bool) -> tuple[str, Style]:
-    """The sizes, and what the ``key=value`` pairs behind them say; ``dropout``: whether the network has any."""
+def read_style(text: str, spec: str, *, dropout: bool, norm: bool = False) -> tuple[str, Style]:
+    """The sizes, and what the ``key=value`` pairs behind them say.
+
+    ``dropout``, ``norm``: whether the network has any.
+    """
     sizes, *pairs = text.split(",")
     split = [pair.partition("=") for pair in pairs]
     if not all(value for _, _, value in split):
         raise InputError(f"model '{spec}': options read key=value, separated by commas")
     options = {key.strip(): value.strip() for key, _, value in split}
-    known = {"activation": tuple(_ACTIVATIONS), "bias": ("yes", "no"), "init": tuple(_INITS)}
+    known: dict[str, tuple[str, ...]] = {
+        "activation": tuple(_ACTIVATIONS),
+        "bias": ("yes", "no"),
+        "init": tuple(_INITS),
+    }
+    if norm:
+        known["norm"] = ("none", "layer")
     rates = ("dropout", "input_dropout") if dropout else ()
     wrong = [key for key, value in options.items() if value not in known.get(key, ()) and key not in rates]
     if wrong:

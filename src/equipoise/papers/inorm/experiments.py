@@ -159,7 +159,7 @@ EXPERIMENTS = (
     Experiment(
         name="inorm/rules",
         version=1,
-        title="Centring the errors that feedback alignment delivers",
+        title="Centring the errors that feedback alignment delivers, and the differences that teach in PEPITA",
         source=_NONE,
         presets={
             "smoke": Rules(scale=_ONE),

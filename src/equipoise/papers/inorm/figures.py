@@ -21,6 +21,7 @@ def _both(*makers: Exhibits) -> Exhibits:
 
 
 _PARTS = ("inorm", "scale", "decorrelate", "center", "full")
+_PEPITA = ("relu", "relu-center", "relu-ln", "relu-ln-center")
 _LAMBDA = ("inorm", "center", *(name for name in CONDITIONS if "lambda=" in name))
 
 EXHIBITS: dict[str, Exhibits] = {
@@ -37,6 +38,10 @@ EXHIBITS: dict[str, Exhibits] = {
     "inorm/init": comparison(),
     "inorm/stability": against_rate(),
     "inorm/contrast": comparison(),
-    "inorm/rules": comparison(),
+    "inorm/rules": _both(
+        comparison(),
+        comparison(*_PEPITA, baseline="relu"),
+        comparison(*_PEPITA[2:], baseline="relu-ln", drawn=False),
+    ),
     "inorm/conv": comparison(),
 }

@@ -38,13 +38,13 @@ _CAPTION = (
 )
 
 
-def comparison(*conditions: str, baseline: str = "ln") -> Exhibits:
-    """Each of ``conditions`` against the baseline."""
+def comparison(*conditions: str, baseline: str = "ln", drawn: bool = True) -> Exhibits:
+    """Each of ``conditions`` against the baseline, as a table and, where ``drawn``, as figures."""
 
     @per_preset
     def made(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
         found = arms(with_diverged(rows, folder), baseline=baseline, conditions=conditions)
-        return [*paired_table(found, baseline), *drawn_against(found, baseline)]
+        return [*paired_table(found, baseline), *(drawn_against(found, baseline) if drawn else [])]
 
     return made
 

@@ -17,6 +17,7 @@ __all__ = ["CHANCE", "MARGIN", "Arm", "Setting", "arms", "by_condition", "by_set
 MARGIN = 0.5  # points of accuracy within which two networks count as equal; fixed before any run
 CHANCE = 10.0  # per cent: what a run that diverged scores in means
 _NETWORK = {"model", "experiment", "version"}
+_TAUGHT = "options.center"  # PEPITA's, which is what its conditions differ in
 
 Setting = tuple[str, ...]
 
@@ -84,7 +85,7 @@ def by_condition(rows: Sequence[Row], conditions: Sequence[str] = ()) -> dict[st
 def draw_of(row: Row) -> tuple[tuple[str, str], ...]:
     """Everything that two runs of a pair share: sizes, rates, data, light, seed, epochs."""
     sizes = str(row["model"]).partition(":")[2].partition(",")[0]
-    shared = {k: str(v) for k, v in row.items() if k.partition(".")[0] in FIELDS - _NETWORK}
+    shared = {k: str(v) for k, v in row.items() if k.partition(".")[0] in FIELDS - _NETWORK and k != _TAUGHT}
     return tuple(sorted({**shared, "sizes": sizes, "seed": str(row["seed"])}.items()))
 
 

@@ -6,11 +6,13 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from equipoise.papers.inorm.conditions import Draw, Scale, draws, plain
+from equipoise.errors import unknown_name
+from equipoise.papers.inorm.conditions import CONDITIONS, Draw, Scale, draws, plain
 from equipoise.train import Run
 
 __all__ = ["Contrast", "Convolutional", "Paired", "Rules", "Stability"]
 
+TAUGHT = tuple(name for name, one in CONDITIONS.items() if one.pepita)
 COMPARED = ("ln", "none", "inorm", "center", "lateral", "full")
 
 
@@ -99,25 +101,38 @@ class Contrast:
 class Rules:
     """Is it the error that must be centred, also where it is not backpropagation's?
 
+    Feedback alignment brings an error to each circuit, whose GradNorm takes the mean over units away. PEPITA has no
+    error to bring; what it teaches with is the difference of two activities, h - h', and that is centred.
+
     Args:
         rules: their names
         conditions: their names
+        pepita: conditions that PEPITA trains: plain networks, since it trains no circuit with a loss of its own
         scale: how much is trained
     """
 
     rules: tuple[str, ...] = ("fa", "dfa")
     conditions: tuple[str, ...] = ("ln", "inorm", "center", "lateral", "full")
+    pepita: tuple[str, ...] = TAUGHT
     scale: Scale = field(default_factory=Scale)
+
+    def __post_init__(self) -> None:
+        for name in self.pepita:
+            if name not in TAUGHT:
+                raise unknown_name("condition that PEPITA trains,", name, TAUGHT)
 
     def runs(self, seed: int) -> list[Run]:
         """Draw by draw, each condition under each rule."""
-        return [
-            plain(name, draw, shift, seed, self.scale, experiment="inorm/rules", rule=rule)
-            for draw in _drawn(self.scale)
-            for shift in self.scale.ranges
-            for rule in self.rules
-            for name in self.conditions
-        ]
+        found = []
+        for draw in _drawn(self.scale):
+            for shift in self.scale.ranges:
+                found += [
+                    plain(name, draw, shift, seed, self.scale, experiment="inorm/rules", rule=rule)
+                    for rule in self.rules
+                    for name in self.conditions
+                ]
+                found += [plain(name, draw, shift, seed, self.scale) for name in self.pepita]
+        return found
 
 
 @dataclass(frozen=True)
