@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise import rules
+from equipoise.nn import InvertibleConv2d, InvertibleLinear
 
 
 class Residual(nn.Module):
@@ -143,6 +144,26 @@ def square() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def patches() -> nn.Sequential:
+    """Convolutions whose patches overlap, padded unevenly, with auxiliary channels, and matrices with auxiliary units."""
+    model = nn.Sequential(
+        InvertibleConv2d(3, 4, 3, 2, "same", first=True),
+        nn.LeakyReLU(0.1),
+        InvertibleConv2d(4, 5, 3, 2, "same"),
+        nn.LeakyReLU(0.2),
+        InvertibleConv2d(5, 3, 2, 1, 1),
+        nn.LeakyReLU(0.1, inplace=True),
+        nn.Flatten(),
+        InvertibleLinear(27, 9),
+        nn.Tanh(),
+        InvertibleLinear(9, 4),
+    )
+    for name, value in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(value, std=0.1)
+    return model
+
+
 def image_batch(n: int = 5, size: int = 8) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(n)
     return torch.randn(n, 3, size, size, generator=g), torch.arange(n) % 4
@@ -166,6 +187,7 @@ def zoo() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
         "local": (nn.Sequential(LocalLayer(6, 7), LocalLayer(7, 5), nn.Linear(5, 4)), vector_batch()),
         "chain": (chain(), image_batch()),
         "square": (square(), vector_batch()),
+        "patches": (patches(), image_batch()),
     }
     return {name: (net.double(), x.double(), y) for name, (net, (x, y)) in nets.items()}
 
@@ -173,7 +195,7 @@ def zoo() -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
 CHAINS = ("mlp", "chain")
 # Rules that train chains of invertible layers alone, and nets that they train.
 INVERTING = tuple(name for name in rules.names() if rules.registry[name].inverts)
-INVERTIBLE = ("square",)
+INVERTIBLE = ("square", "patches")
 ORDINARY = tuple(name for name in rules.names() if name not in INVERTING)
 # Rules that train models of any shape; the others run a chain twice, or backwards.
 FREE = tuple(name for name in ORDINARY if not rules.registry[name].forward_only)

@@ -16,7 +16,15 @@ import torch.multiprocessing as mp
 from equipoise import rules
 from nets import ORDINARY, grads, pairs, zoo
 
-NETS = {"mlp": (3, 2), "chain": (4, 1), "folded": (3, 2), "circuit": (4, 1), "local": (5, 0), "square": (3, 2)}
+NETS = {
+    "mlp": (3, 2),
+    "chain": (4, 1),
+    "folded": (3, 2),
+    "circuit": (4, 1),
+    "local": (5, 0),
+    "square": (3, 2),
+    "patches": (4, 1),
+}
 
 
 def rank(index: int, store: str, out: str) -> None:

@@ -1,7 +1,8 @@
-"""Errors carried down a dense chain by hand: the same numbers as by autograd, without its graph.
+"""Errors carried down a chain by hand: the same numbers as by autograd, without its graph.
 
-On dense networks autograd's bookkeeping and a watching mode cost up to a fifth of a step; here a step is its matrix
-products, one pass over each activity for the derivative, and nothing else.
+What carries them, transposed weights, other matrices or inverses, is the rule's own (``Carry``). On dense networks
+autograd's bookkeeping and a watching mode cost up to a fifth of a step; here a step is its matrix products, one pass
+over each activity for the derivative, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from equipoise.functional.activations import unit
 from equipoise.functional.losses import Loss
 from equipoise.rules.links import (
     Link,
@@ -43,12 +45,12 @@ _DERIVATIVES: dict[type[nn.Module], Callable[[Tensor, Tensor, Any], Tensor]] = {
 }
 
 
-def dense_links(model: nn.Module, slots: Slots, *, invertible: bool = False) -> tuple[Link, ...]:
+def dense_links(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
     """The links of a chain of matrices whose other parts have a derivative here; none for any other model."""
     if slots.listeners:
         return ()
     try:
-        links = read_chain(model, slots, invertible=invertible)
+        links = read_chain(model, slots)
     except ValueError:
         return ()
     known = all(part.number >= 0 or type(part.module) in _DERIVATIVES for link in links for part in link.after)
@@ -72,12 +74,13 @@ def _down(part: Part, g: Tensor, h: Tensor, noise: Mapping[str, Tensor]) -> Tens
     if part.number >= 0:
         rate = float(part.module.p)  # type: ignore[arg-type]
         return serve_dropout(g, noise[f"dropout{part.number}"], rate) if part.module.training and rate else g
-    return _DERIVATIVES[type(part.module)](g, h, part.module)
+    known = _DERIVATIVES.get(type(part.module))
+    return g * unit(part.module).slope(h) if known is None else known(g, h, part.module)
 
 
-def _errs(loss: Loss, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _errs(loss: Loss, output: Tensor, y: Tensor, pure: bool) -> tuple[Tensor, Tensor]:
     """The loss and its error; of somebody's own loss from one evaluation, by autograd."""
-    if loss.residual:
+    if loss.residual or pure:
         return loss.value(output, y), loss.error(output, y)
     with torch.enable_grad():
         leaf = output.detach().requires_grad_()
@@ -94,13 +97,20 @@ def descend(
     loss: Loss,
     carry: Carry,
     write: Callable[[str, Tensor], None],
+    *,
+    pure: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Run the chain, write each layer's gradients from the output down, and return (loss, output)."""
+    """Run the chain, write each layer's gradients from the output down, and return (loss, output).
+
+    Parts in front of a layer but the first only give its input another shape. ``pure``: within ``torch.func``.
+    """
     inputs: list[Tensor] = []
+    shapes: list[torch.Size] = []
     activities: list[list[Tensor]] = []
-    for part in links[0].before:
-        x = apply(part, x, noise)
     for link in links:
+        shapes.append(x.shape)
+        for part in link.before:
+            x = apply(part, x, noise)
         inputs.append(x)
         x = weighted(link, x, tensors[link.weight], None if link.bias is None else tensors[link.bias])
         kept: list[Tensor] = []
@@ -108,18 +118,18 @@ def descend(
             x = apply(part, x, noise, fresh=not kept)
             kept.append(x)
         activities.append(kept)
-    value, error = _errs(loss, x, y)
+    value, error = _errs(loss, x, y, pure)
     g = error
     for k in reversed(range(len(links))):
         link, h = links[k], inputs.pop()
         write(link.weight, weight_gradient(link, g, h, tensors[link.weight]))
         if link.bias is not None:
-            down = bias_gradient(g, dense=True)
+            down = bias_gradient(g, link.dense)
             write(link.bias, F.pad(down, (0, len(tensors[link.bias]) - link.used)) if link.used else down)
         down = carry(k, g, error, h) if k else None
         if down is None:
             break
-        g = down
+        g = down.reshape(shapes[k])
         del down, h
         activities.pop()
         for part, activity in zip(reversed(links[k - 1].after), reversed(activities[-1]), strict=True):

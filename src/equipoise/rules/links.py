@@ -7,7 +7,8 @@ own weighted layers and parameter-free parts is refused here, by the layer's nam
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from equipoise.contracts import Invertible
 from equipoise.errors import InputError
+from equipoise.functional.patches import pads
 from equipoise.functional.pooling import max_pool
 from equipoise.rules.slots import Slots
 from equipoise.rules.tape import serve_dropout
@@ -161,8 +163,12 @@ def apply_all(parts: tuple[Part, ...], x: Tensor, noise: Mapping[str, Tensor], *
     return x
 
 
-def _padded(layer: nn.Module, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+def _padded(layer: Any, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """A convolution's input with what its padding adds where the operation cannot, and the padding left to it."""
+    if type(layer) not in CONVOLUTIONS:
+        left, right, top, bottom = pads(x.shape, layer.kernel_size, layer.stride, layer.padding)
+        even = left == right and top == bottom
+        return (x, (top, left)) if even else (F.pad(x, (left, right, top, bottom)), (0, 0))
     padding = layer.padding
     if layer.padding_mode == "zeros" and not isinstance(padding, str):
         return x, padding  # type: ignore[return-value]
@@ -195,9 +201,10 @@ def weighted(link: Link, x: Tensor, weight: Tensor, bias: Tensor | None = None) 
         if _units_first(x):
             return (weight @ x.T if bias is None else torch.addmm(bias[:, None], weight, x.T)).T
         return F.linear(x, weight, bias)
-    layer = link.layer
+    layer: Any = link.layer
     x, padding = _padded(layer, x)
-    return CONVOLUTIONS[type(layer)](x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)  # type: ignore[index, arg-type]
+    run = CONVOLUTIONS.get(type(layer), F.conv2d)
+    return run(x, weight, bias, layer.stride, padding, getattr(layer, "dilation", 1), getattr(layer, "groups", 1))
 
 
 def weight_gradient(link: Link, g: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -205,17 +212,17 @@ def weight_gradient(link: Link, g: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
     Zero for auxiliary units, which have no error.
     """
-    if link.used:
-        found = weight_gradient(replace(link, used=0), g, x, weight[: link.used])
-        return torch.cat([found, found.new_zeros(len(weight) - link.used, *found.shape[1:])])
     if link.dense:
-        return g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1])
-    layer = link.layer
-    x, padding = _padded(layer, x)
-    n = g.ndim - 2
-    geometry = (layer.stride, padding, layer.dilation, False, (0,) * n, layer.groups)
-    back = torch.ops.aten.convolution_backward
-    return back(g, x.to(g.dtype), weight.to(g.dtype), None, *geometry, (False, True, False))[1]
+        found = g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1])
+    else:
+        layer: Any = link.layer
+        x, padding = _padded(layer, x)
+        n = g.ndim - 2
+        dilation, groups = getattr(layer, "dilation", (1,) * n), getattr(layer, "groups", 1)
+        back, shown = torch.ops.aten.convolution_backward, weight[: link.used] if link.used else weight
+        geometry = (layer.stride, padding, dilation, False, (0,) * n, groups)
+        found = back(g, x.to(g.dtype), shown.to(g.dtype), None, *geometry, (False, True, False))[1]
+    return torch.cat([found, found.new_zeros(len(weight) - link.used, *found.shape[1:])]) if link.used else found
 
 
 def bias_gradient(g: Tensor, dense: bool) -> Tensor:

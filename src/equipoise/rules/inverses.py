@@ -1,0 +1,239 @@
+"""Rules whose errors pass back through inverses: how each layer's inverse is had, and how near it is.
+
+A pass never decides anything: how often to refine, or which inverse is held, was decided on the host, from a residual
+that was measured on a few random vectors.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from equipoise.errors import InputError
+from equipoise.functional.inverse import condition, newton_schulz, refine, solve
+from equipoise.functional.moments import wide
+from equipoise.randomness import generator
+from equipoise.rules.alignment import Transported
+from equipoise.rules.base import Step
+from equipoise.rules.square import Square, invertible_chain, squares
+from equipoise.rules.upkeep import UpkeepOptions, keep_, penalties
+
+__all__ = ["InverseOptions", "Inverted", "apart"]
+
+_PROBES = 4
+# Each layer is measured once in this many steps: what a layer moves within them is far below any useful tolerance.
+_TURNS = 4
+
+
+@dataclass(frozen=True)
+class InverseOptions(UpkeepOptions):
+    """Options of rules that invert their layers.
+
+    inverse: "solve" factorises W at every step; "refine" starts from W^T and refines by products, as often as a
+    residual says; "track" holds the inverse and renews it when its residual has grown beyond ``tolerance``;
+    "transpose" takes W^T for it, which is backpropagation. tolerance: of the residual ||v - W X v|| / ||v||;
+    max_refinements: beyond them a layer is solved, and a warning logged.
+    """
+
+    inverse: Literal["solve", "refine", "track", "transpose"] = "track"
+    tolerance: float = 2e-3
+    max_refinements: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.tolerance < 1 or self.max_refinements < 0:
+            raise InputError(
+                f"tolerance={self.tolerance} is between 0 and 1, and max_refinements={self.max_refinements} not below 0"
+            )
+
+
+def apart(matrix: Tensor, columns: Tensor, v: Tensor) -> float:
+    """||v - A X v|| / ||v||, rows v (P, used), X held as ``columns``: its columns as rows."""
+    back = (v @ columns) @ matrix.T
+    back[:, : v.shape[1]] -= v
+    return float(back.norm() / v.norm())
+
+
+class Inverted(Transported):
+    """A rule whose errors pass back through the inverses of square layers, kept near to orthogonal ones."""
+
+    inverts = True
+    options: Any
+
+    def __init__(self, model: nn.Module, **given: Any) -> None:
+        super().__init__(model, **given)
+        self.title = type(self).__name__.lower()
+        params = self.slots.parameters()
+        self.links = invertible_chain(self.title, model, self.slots)
+        self.squares = squares(self.title, self.links, params)
+        self.by_number = {square.number: square for square in self.squares}
+        # Refinements by weight; -1: solve.
+        self.counts = dict.fromkeys((s.name for s in self.squares), 0)
+        self.steps = 0
+        self.measured: dict[str, float] = {}
+        if self.options.inverse == "track":
+            for square in self.squares:
+                matrix = square.matrix(params[square.name].detach())
+                self.register_buffer(square.name.replace(".", "/"), self._solved(square, matrix))
+        self._check_layers(self.squares)
+
+    # How an error gets down.
+
+    def carried(self, square: Square, g: Tensor, h: Tensor, tensors: Mapping[str, Tensor], held: Any) -> Tensor:
+        """A^-1 g at the input ``h`` of a layer, from the error ``g`` at its used units."""
+        matrix = square.matrix(tensors[square.name]).to(g.dtype)
+        kind, count = self.options.inverse, self.counts[square.name]
+        if square.link.dense and kind in ("solve", "refine") and g[..., 0].numel() < square.used:
+            whole = F.pad(g, (0, square.units - square.used)).reshape(-1, square.units)
+            found = solve(matrix, whole) if kind == "solve" or count < 0 else refine(matrix, whole, count)
+            return found.reshape(h.shape)
+        return square.down(self.columns(square, matrix, held).to(g.dtype), g, h)
+
+    def columns(self, square: Square, matrix: Tensor, held: Mapping[str, Tensor]) -> Tensor:
+        """The inverse's columns for the used units, as rows (used, n)."""
+        kind, count = self.options.inverse, self.counts[square.name]
+        if kind == "track":
+            return torch.as_tensor(held[square.name])
+        if kind == "transpose" or (kind == "refine" and count == 0):
+            return matrix[: square.used]
+        if kind == "solve" or count < 0:
+            return self._solved(square, matrix)
+        units = torch.eye(square.used, square.units, dtype=matrix.dtype, device=matrix.device)
+        return refine(matrix, units, count)
+
+    def _solved(self, square: Square, matrix: Tensor) -> Tensor:
+        return solve(matrix, torch.eye(square.used, square.units, dtype=matrix.dtype, device=matrix.device))
+
+    def transported(
+        self, tensors: Mapping[str, Tensor], feedback: Mapping[str, Tensor], noise: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """W^-T in the place of W, for the units that are used: the way through autograd."""
+        found = {}
+        for square in self.squares:
+            weight = tensors[square.name].detach()
+            if square.overlap != "subtract":
+                raise InputError(
+                    f"layer '{square.link.name}' divides overlapping patches, and {self.title} does that only where "
+                    "it runs the layers itself: without hooks, autocast and local objectives"
+                )
+            columns = self.columns(square, square.matrix(weight), feedback)
+            found[square.name] = square.feedback(columns.to(weight.dtype), weight)
+        return found
+
+    # What is decided on the host.
+
+    def backward(self, x: Tensor, y: Tensor, *, sync: bool = True, generator: torch.Generator | None = None) -> Step:
+        """As every rule's; weights that changed without ``maintain`` have their inverses measured first."""
+        if self._stamp() != self.stamp:
+            self._check_layers(self.squares)
+        return super().backward(x, y, sync=sync, generator=generator)
+
+    def _told(self, x: Tensor, y: Tensor, step: Step) -> Step:
+        """The callbacks see the task's gradients; the penalty comes on top."""
+        told = super()._told(x, y, step._replace(diagnostics={n: torch.tensor(v) for n, v in self.measured.items()}))
+        params = self.slots.parameters()
+        trained = {s.name: s.matrix(params[s.name].detach()) for s in self.squares if params[s.name].requires_grad}
+        for name, gradient in penalties(self.options, trained).items():
+            own, shaped = params[name], gradient.reshape(params[name].shape)
+            own.grad = shaped if own.grad is None else own.grad.add_(shaped)
+        return told
+
+    @torch.no_grad()
+    def maintain(self) -> None:
+        """After ``optimizer.step()``: orthogonality, then the inverses of the layers whose turn it is."""
+        params = self.slots.parameters()
+        for square in self.squares:
+            if params[square.name].requires_grad:
+                keep_(self.options, square.matrix(params[square.name]), self.steps)
+        per_turn = -(-len(self.squares) // _TURNS)
+        first = self.steps % _TURNS * per_turn
+        self.steps += 1
+        self._check_layers(self.squares[first : first + per_turn])
+
+    @torch.no_grad()
+    def _check_layers(self, chosen: tuple[Square, ...]) -> None:
+        """Measure these layers' inverses, and put right what has drifted.
+
+        ||A A^T - I||_F is estimated too, from how far it moves random vectors.
+        """
+        params = self.slots.parameters()
+        for square in chosen:
+            kept = params[square.name].detach()
+            matrix = wide(square.matrix(kept))
+            tolerance = max(self.options.tolerance, 8 * torch.finfo(kept.dtype).eps)
+            source = generator(self.seed, "probes", square.name)
+            whole = torch.randn(_PROBES, square.units, generator=source).to(matrix.device, matrix.dtype)
+            v = whole[:, : square.used]
+            self.measured[f"orthogonality/{square.link.name}"] = apart(matrix, matrix, whole) * square.units**0.5
+            if self.options.inverse == "refine":
+                self.counts[square.name] = self._refinements(square, matrix, v, tolerance)
+            elif self.options.inverse == "track":
+                self._renew(square, matrix, v, tolerance)
+        self.stamp = self._stamp()
+
+    def _refinements(self, square: Square, matrix: Tensor, v: Tensor, tolerance: float) -> int:
+        """The fewest refinements of A^T that reach ``tolerance``; -1, and a warning, where none do."""
+        whole = F.pad(v, (0, square.units - square.used))
+        left, size, residual = whole, v.norm(), torch.inf
+        for count in range(self.options.max_refinements + 1):
+            left = left - (left @ matrix) @ matrix.T
+            residual = float(left.norm() / size)
+            if residual <= tolerance:
+                self.measured[f"residual/{square.link.name}"] = residual
+                return count
+        self._warn(square, matrix, f"{self.options.max_refinements} refinements leave a residual of {residual:.2g}")
+        return -1
+
+    def _renew(self, square: Square, matrix: Tensor, v: Tensor, tolerance: float) -> None:
+        """Bring the held inverse back within ``tolerance``."""
+        buffer = self.get_buffer(square.name.replace(".", "/"))
+        columns = wide(buffer)
+        residual = apart(matrix, columns, v)
+        before, tried = residual, 0
+        while not residual <= tolerance and tried < self.options.max_refinements and residual < 1:
+            columns, tried = _nearer(matrix, columns), tried + 1
+            residual = apart(matrix, columns, v)
+        if not residual <= tolerance:
+            columns = self._solved(square, matrix)
+            residual = apart(matrix, columns, v)
+            if not residual <= tolerance:
+                self._warn(square, matrix, f"its solved inverse leaves a residual of {residual:.2g}")
+        if residual != before:
+            buffer.copy_(columns)
+        self.measured[f"residual/{square.link.name}"] = residual
+
+    def _warn(self, square: Square, matrix: Tensor, what: str) -> None:
+        logging.getLogger("equipoise").warning(
+            "%s: layer '%s': %s (condition number %.3g), so it is solved; keep the weights orthogonal by upkeep=, or "
+            "lower the learning rate",
+            *(self.title, square.link.name, what, condition(matrix)),
+        )
+
+    def _stamp(self) -> tuple[tuple[int, int], ...]:
+        """What changes whenever a square layer's weight does."""
+        params = self.slots.parameters()
+        return tuple((id(params[s.name]), params[s.name]._version) for s in self.squares)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What was decided on the host, so that a resumed run takes the same steps."""
+        return {"counts": dict(self.counts), "steps": self.steps}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up where ``get_extra_state`` left off; the model has its weights already."""
+        self.counts, self.steps = dict(state["counts"]), int(state["steps"])
+        self.stamp = self._stamp()
+
+
+def _nearer(matrix: Tensor, columns: Tensor) -> Tensor:
+    """A nearer inverse: by Newton-Schulz where all columns are held, else each refined through A^T."""
+    if len(columns) == len(matrix):
+        return newton_schulz(matrix.T, columns)
+    left = columns @ matrix.T
+    left[:, : len(columns)] -= torch.eye(len(columns), dtype=left.dtype, device=left.device)
+    return columns - left @ matrix

@@ -1,0 +1,97 @@
+"""What keeps square layers orthogonal, so that the inverse stays close to the transpose.
+
+The penalty of the papers goes through the optimiser, its moments included: it is added to ``.grad``. The others change
+the weights themselves after the optimiser's step, and leave its moments to the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from equipoise.errors import InputError
+from equipoise.functional.orthogonal import distance, penalty, retract
+from equipoise.rules.base import Options
+
+__all__ = ["UpkeepOptions", "block", "keep_", "penalties"]
+
+# Within this distance the products of a few Newton-Schulz steps reach the nearest orthogonal matrix; else an SVD does.
+_NEAR, _STEPS = 0.5, 3
+
+
+@dataclass(frozen=True)
+class UpkeepOptions(Options):
+    """Options of rules that keep their square layers orthogonal.
+
+    upkeep: "penalty", strength times the gradient of ||A^T A - I||^2 added to ``.grad`` by every ``backward`` (the
+    papers'; they sum losses over the batch, so that their 100 at 256 samples is 0.39 of a mean loss); "decoupled",
+    A - strength A (A^T A - I) after every ``every``-th step (0.5 is a Newton-Schulz step, beyond 1 it diverges);
+    "probe", the same for the next ``probes`` columns of A, in turn, every step; "retract", the nearest orthogonal
+    matrix after every ``every``-th step. off_diagonal: leave the columns' lengths free.
+    """
+
+    upkeep: Literal["none", "penalty", "decoupled", "probe", "retract"] = "none"
+    strength: float = 0.4
+    every: int = 1
+    probes: int = 64
+    off_diagonal: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.probes < 1 or self.strength < 0:
+            raise InputError(
+                f"every={self.every} and probes={self.probes} are at least 1, and strength={self.strength} at least 0"
+            )
+        if self.upkeep in ("decoupled", "probe") and self.strength > 1:
+            raise InputError(
+                f"strength={self.strength} of upkeep='{self.upkeep}' would tear the weights apart; it is at most 1, "
+                "and 0.5 is a whole step to the nearest orthogonal matrix (a penalty's strength is another number)"
+            )
+
+    @property
+    def kind(self) -> str:
+        """The penalty's name."""
+        return "off_diagonal" if self.off_diagonal else "full"
+
+
+def penalties(options: UpkeepOptions, matrices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the penalty adds to the gradient of each matrix; nothing for other kinds of upkeep."""
+    if options.upkeep != "penalty" or options.strength == 0:
+        return {}
+    return {name: options.strength * penalty(a, options.kind)[1] for name, a in matrices.items()}
+
+
+def block(matrix: Tensor, start: int, count: int, off_diagonal: bool = False) -> Tensor:
+    """A (A^T A - I) in the ``count`` columns from ``start`` on: a quarter of the penalty's gradient there.
+
+    Two products of n^2 ``count``. off_diagonal: A offdiag(A^T A), the columns' lengths being free.
+    """
+    columns = matrix[:, start : start + count]
+    gram = matrix.T @ columns
+    own = torch.arange(columns.shape[1], device=matrix.device)
+    if off_diagonal:
+        gram[own + start, own] = 0
+    else:
+        gram[own + start, own] -= 1
+    return matrix @ gram
+
+
+@torch.no_grad()
+def keep_(options: UpkeepOptions, matrix: Tensor, step: int) -> None:
+    """Move ``matrix`` towards an orthogonal one in place, as is due after ``step`` (from 0)."""
+    kind, s = options.upkeep, options.strength
+    if kind == "probe":
+        n = matrix.shape[0]
+        count = min(options.probes, n)
+        start = step * count % n
+        count = min(count, n - start)
+        matrix[:, start : start + count] -= s * block(matrix, start, count, options.off_diagonal)
+    elif kind in ("decoupled", "retract") and (step + 1) % options.every == 0:
+        if kind == "decoupled":
+            matrix -= s / 4 * penalty(matrix, options.kind)[1]
+        else:
+            near = float(distance(matrix)) / matrix.shape[0] ** 0.5 < _NEAR
+            matrix.copy_(retract(matrix, _STEPS if near else None))
