@@ -81,19 +81,19 @@ def _leaky(module: nn.LeakyReLU) -> Unit:
     return Unit(
         lambda z: F.leaky_relu(z, c),
         lambda a: torch.where(a > 0, a, a / c),
-        lambda a: torch.where(a > 0, 1.0, c).to(a.dtype),
+        lambda a: torch.where(a > 0, torch.ones_like(a), c),
         True,
     )
 
 
 @unit.register(nn.Tanh)
 def _tanh(module: nn.Tanh) -> Unit:
-    return Unit(torch.tanh, lambda a: torch.atanh(_within(a, -1, 1)), lambda a: 1 - a.square(), False, -1, 1)
+    return Unit(torch.tanh, lambda a: torch.atanh(_within(a, -1.0, 1.0)), lambda a: 1 - a.square(), False, -1.0, 1.0)
 
 
 @unit.register(nn.Sigmoid)
 def _sigmoid(module: nn.Sigmoid) -> Unit:
-    return Unit(torch.sigmoid, lambda a: torch.logit(_within(a, 0, 1)), lambda a: a * (1 - a), False, 0, 1)
+    return Unit(torch.sigmoid, lambda a: torch.logit(_within(a, 0.0, 1.0)), lambda a: a * (1 - a), False, 0.0, 1.0)
 
 
 @unit.register(nn.Softplus)
@@ -102,10 +102,10 @@ def _softplus(module: nn.Softplus) -> Unit:
     beta = float(module.beta)
 
     def inverse(a: Tensor) -> Tensor:
-        inside = _within(a, 0, torch.inf)
+        inside = _within(a, 0.0, torch.inf)
         return inside + torch.log(-torch.expm1(-beta * inside)) / beta
 
-    return Unit(lambda z: F.softplus(z, beta, module.threshold), inverse, lambda a: -torch.expm1(-beta * a), False, 0)
+    return Unit(lambda z: F.softplus(z, beta, module.threshold), inverse, lambda a: -torch.expm1(-beta * a), False, 0.0)
 
 
 @unit.register(nn.Softsign)
@@ -113,10 +113,10 @@ def _softsign(module: nn.Softsign) -> Unit:
     """f(z) = z / (1 + |z|), f' = (1 - |a|)^2."""
 
     def inverse(a: Tensor) -> Tensor:
-        inside = _within(a, -1, 1)
+        inside = _within(a, -1.0, 1.0)
         return inside / (1 - inside.abs())
 
-    return Unit(F.softsign, inverse, lambda a: (1 - a.abs()).square(), False, -1, 1)
+    return Unit(F.softsign, inverse, lambda a: (1 - a.abs()).square(), False, -1.0, 1.0)
 
 
 def _exponential(module: nn.Module, value: Function, c: float, scale: float, width: float) -> Unit:
@@ -131,7 +131,7 @@ def _exponential(module: nn.Module, value: Function, c: float, scale: float, wid
         return torch.where(a > 0, a / scale, width * torch.log1p(below))
 
     def slope(a: Tensor) -> Tensor:
-        return torch.where(a > 0, scale, (a - low) / width).to(a.dtype)
+        return torch.where(a > 0, scale, (a - low) / width)
 
     return Unit(value, inverse, slope, False, low)
 
