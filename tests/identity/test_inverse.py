@@ -200,6 +200,14 @@ def test_a_step_towards_it_moves_each_singular_value() -> None:
 def test_the_distance_of_a_stretched_rotation() -> None:
     """(1.1^2 - 1) sqrt n."""
     assert float(orthogonal.distance(1.1 * orthogonal_matrix(16))) == pytest.approx(0.21 * 4)
+    assert float(orthogonal.distance(1.1 * orthogonal_matrix(16)[:4])) == pytest.approx(0.21 * 2)
+    assert float(orthogonal.distance(1.1 * orthogonal_matrix(16)[:, :4])) == pytest.approx(0.21 * 2)
+
+
+def test_near_zero_the_distance_is_twice_that_to_the_nearest_orthogonal_matrix() -> None:
+    """||(S^2 - 1)|| = ||(S - 1)(S + 1)||, with singular values S near 1."""
+    a = near(16, 1e-4)
+    assert float(orthogonal.distance(a)) == pytest.approx(2 * float((a - orthogonal.retract(a)).norm()), rel=1e-3)
 
 
 UNITS = [nn.Identity(), nn.LeakyReLU(0.1), nn.Tanh(), nn.Sigmoid(), nn.Softplus(2.0), nn.Softsign(), nn.ELU(0.5)]

@@ -20,13 +20,14 @@ from equipoise.randomness import generator
 EXACT = {"rtol": 0, "atol": 1e-10}
 PADDINGS = (0, 1, 2, "same", "valid")
 Case = tuple[tuple[int, int], tuple[int, int], object, tuple[int, int]]
-SIZES = ((7, 7), (8, 6), (9, 10))
 
 
 def cases() -> Iterator[Case]:
     """Every kernel, stride, padding and image, and some that are not square."""
-    for k, s, padding, size in itertools.product((1, 2, 3, 5), (1, 2, 3), PADDINGS, SIZES):
-        yield (k, k), (s, s), padding, size
+    for k, s, padding in itertools.product((1, 2, 3, 5), (1, 2, 3), PADDINGS):
+        yield (k, k), (s, s), padding, (7, 8)
+    for k, s, padding in itertools.product((3, 5), (2, 3), (1, "same")):
+        yield (k, k), (s, s), padding, (9, 6)
     yield (2, 3), (1, 2), "same", (7, 8)
     yield (3, 1), (2, 3), (1, 0), (9, 7)
     yield (1, 4), (3, 1), (2, 1), (6, 7)

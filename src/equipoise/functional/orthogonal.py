@@ -57,7 +57,7 @@ def probe_penalty(
     return u.square().sum() / count, (4 / count) * ((u @ matrix.T).T @ probes)
 
 
-def polar_step(matrix: Float[Tensor, "N N"]) -> Float[Tensor, "N N"]:
+def polar_step(matrix: Float[Tensor, "O I"]) -> Float[Tensor, "O I"]:
     """One Newton-Schulz step towards the nearest orthogonal matrix, A (3I - A^T A) / 2.
 
     Each singular value s becomes s (3 - s^2) / 2: converges to 1, quadratically, from anywhere in (0, sqrt 3).
@@ -65,7 +65,7 @@ def polar_step(matrix: Float[Tensor, "N N"]) -> Float[Tensor, "N N"]:
     return 1.5 * matrix - 0.5 * (matrix @ (matrix.T @ matrix))
 
 
-def retract(matrix: Float[Tensor, "N N"], steps: int | None = None) -> Float[Tensor, "N N"]:
+def retract(matrix: Float[Tensor, "O I"], steps: int | None = None) -> Float[Tensor, "O I"]:
     """The orthogonal matrix nearest to A in the Frobenius norm: its polar factor U V^T, with A = U S V^T.
 
     steps: None takes the singular value decomposition, an integer that many ``polar_step``s, products alone.
@@ -74,11 +74,15 @@ def retract(matrix: Float[Tensor, "N N"], steps: int | None = None) -> Float[Ten
         for _ in range(steps):
             matrix = polar_step(matrix)
         return matrix
-    u, _, vh = torch.linalg.svd(wide(matrix))
+    u, _, vh = torch.linalg.svd(wide(matrix), full_matrices=False)
     return (u @ vh).to(matrix.dtype)
 
 
-def distance(matrix: Float[Tensor, "N N"]) -> Float[Tensor, ""]:
-    """How far A is from orthogonal, ||A A^T - I||_F: 0 if it is, about 2 sqrt(n) per unit of relative stretching."""
+def distance(matrix: Float[Tensor, "O I"]) -> Float[Tensor, ""]:
+    """How far A is from orthogonal, ||A A^T - I||_F; of a matrix with more rows than columns, ||A^T A - I||_F.
+
+    Near 0 it is twice the distance to the nearest orthogonal matrix.
+    """
     wanted = wide(matrix)
-    return (wanted @ wanted.T - torch.eye(wanted.shape[0], dtype=wanted.dtype, device=wanted.device)).norm()
+    gram = wanted @ wanted.T if wanted.shape[0] <= wanted.shape[1] else wanted.T @ wanted
+    return (gram - torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)).norm()
