@@ -9,6 +9,10 @@ from equipoise.functional.draws import draw as draw
 from equipoise.functional.draws import laws as laws
 from equipoise.functional.edits import backward_edits as backward_edits
 from equipoise.functional.edits import exact_backward as exact_backward
+from equipoise.functional.ei_current import ei_current as ei_current
+from equipoise.functional.ei_current import ei_current_plain as ei_current_plain
+from equipoise.functional.ei_current import scale_gradient as scale_gradient
+from equipoise.functional.ei_current import stabilise as stabilise
 from equipoise.functional.feedback import feedback_convolution as feedback_convolution
 from equipoise.functional.feedback import feedback_linear as feedback_linear
 from equipoise.functional.feedback import project_error as project_error
@@ -27,3 +31,8 @@ from equipoise.functional.losses import one_hot as one_hot
 from equipoise.functional.moments import mean as mean
 from equipoise.functional.moments import normalise as normalise
 from equipoise.functional.moments import variance as variance
+from equipoise.functional.spiking import lif as lif
+from equipoise.functional.spiking import lif_loop as lif_loop
+from equipoise.functional.spiking import lif_step as lif_step
+from equipoise.functional.surrogates import spike as spike
+from equipoise.functional.surrogates import surrogates as surrogates
