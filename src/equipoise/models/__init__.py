@@ -12,6 +12,8 @@ from equipoise.models.inhibition import dale as dale
 from equipoise.models.inhibition import dann as dann
 from equipoise.models.inhibition import inorm as inorm
 from equipoise.models.inhibition import layernorm as layernorm
+from equipoise.models.invertible import gait_imagenet as gait_imagenet
+from equipoise.models.invertible import invertible as invertible
 from equipoise.models.networks import ResidualNet as ResidualNet
 from equipoise.models.networks import conv as conv
 from equipoise.models.networks import mlp as mlp

@@ -15,6 +15,7 @@ from torch import nn
 
 from equipoise.errors import InputError
 from equipoise.models.catalogue import register
+from equipoise.models.options import Reader, read_options, switch
 from equipoise.models.styles import image_shape, integers
 from equipoise.nn import (
     DaleConv2d,
@@ -31,7 +32,6 @@ from equipoise.randomness import derive
 
 __all__ = ["dale", "dann", "inorm", "layernorm"]
 
-Reader = Callable[[str], Any]
 # (inputs, units, place of the layer, whether it is a convolution) -> the layer and what follows it before ReLU
 Make = Callable[[int, int, int, bool], list[nn.Module]]
 
@@ -46,31 +46,12 @@ NORMS: dict[str, dict[str, bool] | None] = {
 }
 
 
-def _switch(text: str) -> bool:
-    return {"yes": True, "no": False}[text]
-
-
 def _absent(text: str) -> str | None:
     return None if text == "none" else text
 
 
 def _pathways(text: str) -> tuple[str, ...]:
     return {"both": ("subtractive", "divisive"), "none": ()}.get(text, (text,))
-
-
-def _read(text: str, spec: str, readers: Mapping[str, Reader]) -> tuple[str, dict[str, Any]]:
-    """The sizes, and the options behind them by name, each read by its reader."""
-    sizes, *pairs = text.split(",")
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        if key not in readers or not value:
-            raise InputError(f"model '{spec}': options are key=value, of {', '.join(readers)}")
-        try:
-            options[key] = readers[key](value)
-        except (ValueError, KeyError):
-            raise InputError(f"model '{spec}': '{value}' is no value of {key}") from None
-    return sizes, options
 
 
 def _stack(sizes: str, spec: str, form: str, make: Make) -> nn.Sequential:
@@ -106,13 +87,13 @@ _INORM: dict[str, Reader] = {
     "detach": _pathways,
     "task_trains": _pathways,
     "divisive": _absent,
-    "train_ei": _switch,
+    "train_ei": switch,
     "gradnorm": str,
     "pools": int,
     "pooling": str,
     "local_weight": float,
     "form": str,
-    "dale": _switch,
+    "dale": switch,
     "division": str,
 }
 
@@ -125,7 +106,7 @@ def inorm(text: str = "784-300-300-10") -> nn.Sequential:
     behind a comma are those of ``nn.INormLinear``; detach and task_trains take both, none, or one pathway.
     """
     spec, form = f"inorm:{text}", "inorm:784-300-300-10"
-    sizes, options = _read(text or form.partition(":")[2], spec, _INORM)
+    sizes, options = read_options(text or form.partition(":")[2], spec, _INORM)
 
     def make(before: int, after: int, place: int, conv: bool) -> list[nn.Module]:
         given: dict[str, Any] = options | {"seed": derive(torch.initial_seed(), "lateral", place)}
@@ -162,7 +143,7 @@ def _formula(text: str, name: str, defaults: Mapping[str, str]) -> nn.Sequential
         "ratio": float,
         "law": str,
     }
-    sizes, options = _read(text or form.partition(":")[2], spec, readers)
+    sizes, options = read_options(text or form.partition(":")[2], spec, readers)
     options = {**defaults, **options}
     norm, cells = options.pop("norm"), options.pop("cells")
 
@@ -201,11 +182,11 @@ def dann(text: str = "784-300-300-10") -> nn.Sequential:
     readers: dict[str, Reader] = {
         "ratio": float,
         "pool": int,
-        "divisive": _switch,
-        "corrections": _switch,
+        "divisive": switch,
+        "corrections": switch,
         "inhibition": str,
     }
-    sizes, options = _read(text or form.partition(":")[2], spec, readers)
+    sizes, options = read_options(text or form.partition(":")[2], spec, readers)
 
     def make(before: int, after: int, place: int, conv: bool) -> list[nn.Module]:
         given: dict[str, Any] = options | {"first": place == 0}
