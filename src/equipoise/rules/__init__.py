@@ -3,6 +3,7 @@
 from equipoise.rules import alignment as alignment
 from equipoise.rules import backprop as backprop
 from equipoise.rules import direct as direct
+from equipoise.rules import learned as learned
 from equipoise.rules import pepita as pepita
 from equipoise.rules import symmetric as symmetric
 from equipoise.rules import target as target

@@ -21,7 +21,9 @@ from equipoise.functional.moments import wide
 from equipoise.randomness import generator
 from equipoise.rules.alignment import Transported
 from equipoise.rules.base import Step
+from equipoise.rules.descent import unwatched
 from equipoise.rules.square import Square, invertible_chain, squares
+from equipoise.rules.targets import composed
 from equipoise.rules.upkeep import UpkeepOptions, keep_, penalties
 
 __all__ = ["InverseOptions", "Inverted", "apart"]
@@ -71,24 +73,44 @@ class Inverted(Transported):
         self.title = type(self).__name__.lower()
         params = self.slots.parameters()
         self.links = invertible_chain(self.title, model, self.slots)
+        self.units = [composed(link.after) for link in self.links]
         self.squares = squares(self.title, self.links, params)
         self.by_number = {square.number: square for square in self.squares}
         # Refinements by weight; -1: solve.
         self.counts = dict.fromkeys((s.name for s in self.squares), 0)
         self.steps = 0
         self.measured: dict[str, float] = {}
-        if self.options.inverse == "track":
+        if self.backend == "track":
             for square in self.squares:
                 matrix = square.matrix(params[square.name].detach())
                 self.register_buffer(square.name.replace(".", "/"), self._solved(square, matrix))
         self._check_layers(self.squares)
+
+    @property
+    def backend(self) -> str:
+        """How inverses are had: a value of the option ``inverse``."""
+        return str(getattr(self.options, "inverse", "solve"))
+
+    def without_local_objectives(self) -> None:
+        """Refuse modules with an objective of their own, for which a graph would be needed."""
+        if self.slots.listeners:
+            name = self.slots.listeners[0].name
+            raise InputError(
+                f"layer '{name}' has a local objective, which {self.title} does not train where it passes targets "
+                "down; use rule 'gait' with mode='difference', or 'fa'"
+            )
+
+    def announce(self, x: Tensor, *, fresh: bool) -> None:
+        """Run the model for those who listen to its layers, as the rule itself runs them by hand."""
+        if fresh and not unwatched(self.model, x):
+            self.model(x)
 
     # How an error gets down.
 
     def carried(self, square: Square, g: Tensor, h: Tensor, tensors: Mapping[str, Tensor], held: Any) -> Tensor:
         """A^-1 g at the input ``h`` of a layer, from the error ``g`` at its used units."""
         matrix = square.matrix(tensors[square.name]).to(g.dtype)
-        kind, count = self.options.inverse, self.counts[square.name]
+        kind, count = self.backend, self.counts[square.name]
         if square.link.dense and kind in ("solve", "refine") and g[..., 0].numel() < square.used:
             whole = F.pad(g, (0, square.units - square.used)).reshape(-1, square.units)
             found = solve(matrix, whole) if kind == "solve" or count < 0 else refine(matrix, whole, count)
@@ -97,7 +119,7 @@ class Inverted(Transported):
 
     def columns(self, square: Square, matrix: Tensor, held: Mapping[str, Tensor]) -> Tensor:
         """The inverse's columns for the used units, as rows (used, n)."""
-        kind, count = self.options.inverse, self.counts[square.name]
+        kind, count = self.backend, self.counts[square.name]
         if kind == "track":
             return torch.as_tensor(held[square.name])
         if kind == "transpose" or (kind == "refine" and count == 0):
@@ -166,14 +188,14 @@ class Inverted(Transported):
         for square in chosen:
             kept = params[square.name].detach()
             matrix = wide(square.matrix(kept))
-            tolerance = max(self.options.tolerance, 8 * torch.finfo(kept.dtype).eps)
+            tolerance = max(getattr(self.options, "tolerance", 1.0), 8 * torch.finfo(kept.dtype).eps)
             source = generator(self.seed, "probes", square.name)
             whole = torch.randn(_PROBES, square.units, generator=source).to(matrix.device, matrix.dtype)
             v = whole[:, : square.used]
             self.measured[f"orthogonality/{square.link.name}"] = apart(matrix, matrix, whole) * square.units**0.5
-            if self.options.inverse == "refine":
+            if self.backend == "refine":
                 self.counts[square.name] = self._refinements(square, matrix, v, tolerance)
-            elif self.options.inverse == "track":
+            elif self.backend == "track":
                 self._renew(square, matrix, v, tolerance)
         self.stamp = self._stamp()
 
