@@ -1,5 +1,7 @@
 """Pure mathematics on tensors: state in, state out; works under ``vmap``, ``compile``, float64 and bfloat16."""
 
+from equipoise.functional.activations import Unit as Unit
+from equipoise.functional.activations import unit as unit
 from equipoise.functional.bipu import bipu as bipu
 from equipoise.functional.constraints import Interval as Interval
 from equipoise.functional.constraints import NonNegative as NonNegative
@@ -24,6 +26,10 @@ from equipoise.functional.inhibition import inhibit as inhibit
 from equipoise.functional.inhibition import inorm as inorm
 from equipoise.functional.inhibition import local_loss as local_loss
 from equipoise.functional.inhibition import subtractive as subtractive
+from equipoise.functional.inverse import correct as correct
+from equipoise.functional.inverse import newton_schulz as newton_schulz
+from equipoise.functional.inverse import refine as refine
+from equipoise.functional.inverse import solve as solve
 from equipoise.functional.losses import Loss as Loss
 from equipoise.functional.losses import as_loss as as_loss
 from equipoise.functional.losses import losses as losses
@@ -31,6 +37,13 @@ from equipoise.functional.losses import one_hot as one_hot
 from equipoise.functional.moments import mean as mean
 from equipoise.functional.moments import normalise as normalise
 from equipoise.functional.moments import variance as variance
+from equipoise.functional.orthogonal import distance as distance
+from equipoise.functional.orthogonal import penalty as penalty
+from equipoise.functional.orthogonal import probe_penalty as probe_penalty
+from equipoise.functional.orthogonal import retract as retract
+from equipoise.functional.patches import carry_patches as carry_patches
+from equipoise.functional.patches import coverage as coverage
+from equipoise.functional.patches import inverse_patches as inverse_patches
 from equipoise.functional.spiking import lif as lif
 from equipoise.functional.spiking import lif_loop as lif_loop
 from equipoise.functional.spiking import lif_step as lif_step

@@ -103,15 +103,19 @@ class _Invertible(nn.Module):
         """The sums of all units, the auxiliary ones last."""
         return self._apply_rows(x, slice(None))
 
+    def _count(self, output: Tensor) -> int:
+        """How many units ``output`` holds: those that the next layer sees, or all."""
+        given, units = output.shape[self.unit_dim], self.weight.shape[0]
+        if given not in (self.outputs, units):
+            raise InputError(
+                f"{type(self).__name__}({self.extra_repr()}): what is to be inverted has {given} units, neither the "
+                f"{self.outputs} that the next layer sees nor all {units}"
+            )
+        return given
+
     def _complete(self, output: Tensor, input: Tensor) -> Tensor:
         """All units' sums less their biases: ``output``, completed by the auxiliary units' sums at ``input``."""
-        given = output.shape[self.unit_dim]
-        if given not in (self.outputs, self.weight.shape[0]):
-            raise InputError(
-                f"{type(self).__name__}({self.extra_repr()}): the output to invert has {given} units, neither the "
-                f"{self.outputs} that the next layer sees nor all {self.weight.shape[0]}"
-            )
-        if given < self.weight.shape[0]:
+        if self._count(output) < self.weight.shape[0]:
             output = torch.cat([output, self._apply_rows(input, slice(self.outputs, None))], self.unit_dim)
         if self.bias is None:
             return output
@@ -151,7 +155,7 @@ class InvertibleLinear(_Invertible):
     def inverse_difference(self, difference: Tensor, input: Tensor) -> Tensor:
         """W^-1 d, with d 0 for auxiliary units where ``difference`` is (B, out); ``input`` does not matter."""
         matrix = self._enter()
-        return solve(matrix, F.pad(difference, (0, matrix.shape[0] - difference.shape[-1])))
+        return solve(matrix, F.pad(difference, (0, matrix.shape[0] - self._count(difference))))
 
     def extra_repr(self) -> str:
         more = ", first=True" if self.first else f", auxiliary={self.auxiliary}"
@@ -210,7 +214,7 @@ class InvertibleConv2d(_Invertible):
 
     def inverse_difference(self, difference: Tensor, input: Tensor) -> Tensor:
         """A^-1 d at each patch, put together as ``overlap`` says; ``input`` gives the image's size alone."""
-        kernels = self._inverse_kernels(difference.shape[1])
+        kernels = self._inverse_kernels(self._count(difference))
         return carry_patches(difference, kernels, input.shape, self.stride, self.padding, self.overlap)
 
     def extra_repr(self) -> str:
