@@ -18,7 +18,7 @@ import equipoise as eq
 from equipoise import data, models, plots, rules, sweep
 from equipoise.cli import main
 from equipoise.data import Dataset, Split
-from equipoise.functional import Loss, NonNegative, draw, laws, losses
+from equipoise.functional import Loss, NonNegative, Unit, draw, laws, losses, unit
 from equipoise.measure import Measure, measures, watch
 from equipoise.papers import SideBySide
 from equipoise.papers.exhibits import Exhibit, Figure, Table
@@ -195,6 +195,32 @@ def test_an_exhibit_from_outside_is_on_the_page_and_among_the_figures(enter: Cal
     page = (tmp_path / "report.html").read_text()
     assert "How many runs" in page
     assert "Runs." in page
+
+
+class Bent(nn.Module):
+    """Twice what is positive."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.where(z > 0, 2 * z, z)
+
+
+@unit.register(Bent)
+def _(module: Bent) -> Unit:
+    return Unit(module, lambda a: torch.where(a > 0, a / 2, a), lambda a: 1 + (a > 0).to(a.dtype), True)
+
+
+def test_targets_pass_back_through_an_activation_from_outside() -> None:
+    """Orthogonal layers: the target's update is backpropagation's, with the activation's own slope."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(9, 8), Bent(), eq.nn.InvertibleLinear(8, 6), Bent(), eq.nn.InvertibleLinear(6, 3))
+    x, y = torch.randn(5, 9), torch.tensor([0, 1, 2, 0, 1])
+    rules.make("gait", model).backward(x, y)
+    written = [p.grad for p in model.parameters()]
+    model.zero_grad()
+    nn.functional.cross_entropy(model(x), y).backward()
+    for one, parameter in zip(written, model.parameters(), strict=True):
+        assert torch.allclose(one, parameter.grad, atol=1e-6)
+    assert torch.equal(eq.nn.invertible(model, x)[0](x), model(x))
 
 
 def test_every_file_that_the_table_names_exists(root: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from equipoise.errors import InputError
 
-__all__ = ["Unit", "unit"]
+__all__ = ["Unit", "known", "unit"]
 
 Function = Callable[[Tensor], Tensor]
 
@@ -60,6 +60,11 @@ def _none(module: nn.Module) -> Unit:
     raise InputError(
         f"{type(module).__name__} sends many sums to one activity and has no inverse; use nn.LeakyReLU(0.1)"
     )
+
+
+def known(module: nn.Module) -> bool:
+    """Whether ``unit`` has an entry for the module's type: one of torch's activations here, or somebody's own."""
+    return unit.dispatch(type(module)) is not unit.dispatch(nn.Module)
 
 
 for _kind in (nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.GELU, nn.SiLU, nn.Mish, nn.Threshold):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from equipoise.contracts import Invertible
 from equipoise.errors import InputError
+from equipoise.functional.activations import known
 from equipoise.functional.patches import pads
 from equipoise.functional.pooling import max_pool
 from equipoise.rules.slots import Slots
@@ -122,7 +123,8 @@ def read_chain(model: nn.Module, slots: Slots, *, invertible: bool = False) -> t
         else:
             part = Part(name, module, dropouts if kind in DROPOUT else -1)
             dropouts += kind in DROPOUT
-            (after if links and kind in UNITWISE and not before else before).append(part)
+            unitwise = kind in UNITWISE or (invertible and known(module))
+            (after if links and unitwise and not before else before).append(part)
     close()
     if len(links) < 2:
         raise InputError("the model has no hidden layer: no weighted layer follows another")
