@@ -15,6 +15,11 @@ from equipoise.functional.ei_current import ei_current as ei_current
 from equipoise.functional.ei_current import ei_current_plain as ei_current_plain
 from equipoise.functional.ei_current import scale_gradient as scale_gradient
 from equipoise.functional.ei_current import stabilise as stabilise
+from equipoise.functional.ei_scales import binary_scales as binary_scales
+from equipoise.functional.ei_scales import ei_scales as ei_scales
+from equipoise.functional.encoders import direct_code as direct_code
+from equipoise.functional.encoders import latency_code as latency_code
+from equipoise.functional.encoders import rate_code as rate_code
 from equipoise.functional.feedback import feedback_convolution as feedback_convolution
 from equipoise.functional.feedback import feedback_linear as feedback_linear
 from equipoise.functional.feedback import project_error as project_error

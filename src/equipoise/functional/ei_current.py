@@ -41,8 +41,8 @@ def stabilise(d: Float[Tensor, "*B"], *, unit_dim: int = -1) -> Float[Tensor, "*
     return torch.where(positive, d, least)
 
 
-def _by_unit(vector: Tensor | None, unit_dim: int) -> Tensor | None:
-    return None if vector is None else vector.reshape(-1, *(1,) * (-unit_dim - 1))
+def _by_unit(vector: Tensor, unit_dim: int) -> Tensor:
+    return vector.reshape(-1, *(1,) * (-unit_dim - 1))
 
 
 def ei_current_plain(
@@ -65,7 +65,8 @@ def ei_current_plain(
         stable = stabilise(d, unit_dim=unit_dim)
         # At inf, inf - inf would be NaN; there the error is 0 either way.
         d = straight(stable, torch.where(stable == math.inf, 0, d)) if through and backward_edits() else stable
-    return inhibit(e, s, d, _by_unit(gain, unit_dim), _by_unit(bias, unit_dim))
+    g, b = (None if vector is None else _by_unit(vector, unit_dim) for vector in (gain, bias))
+    return inhibit(e, s, d, g, b)
 
 
 class _EICurrent(torch.autograd.Function):
@@ -77,7 +78,7 @@ class _EICurrent(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         stable = stabilise(d, unit_dim=unit_dim)
         ratio = (e if s is None else e - s) / stable
-        return torch.addcmul(_by_unit(bias, unit_dim), ratio, _by_unit(gain, unit_dim)), ratio, stable  # type: ignore[arg-type, call-overload]
+        return torch.addcmul(_by_unit(bias, unit_dim), ratio, _by_unit(gain, unit_dim)), ratio, stable
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -194,9 +194,8 @@ class _Back(torch.autograd.Function):
         pass
 
     @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[Any, ...], g: Any, g_last: Any, h: Any, v: Any, leak: Any, theta: Any, *rest: Any
-    ) -> Any:  # type: ignore[override]
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:  # type: ignore[override]
+        g, g_last, h, v, leak, theta, *rest = args
         n = info.batch_size
         errors, below = _gathered(g, in_dims[0], 1, n), _gathered(h, in_dims[2], 1, n)
         last, start = _gathered(g_last, in_dims[1], 0, n), _gathered(v, in_dims[3], 0, n)

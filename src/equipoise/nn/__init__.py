@@ -11,6 +11,14 @@ from equipoise.nn.dale import DaleConv2d as DaleConv2d
 from equipoise.nn.dale import DaleLinear as DaleLinear
 from equipoise.nn.dann import DANNConv2d as DANNConv2d
 from equipoise.nn.dann import DANNLinear as DANNLinear
+from equipoise.nn.ei import EIConv2d as EIConv2d
+from equipoise.nn.ei import EILinear as EILinear
+from equipoise.nn.ei_init import EIInitReport as EIInitReport
+from equipoise.nn.ei_init import ei_init_ as ei_init_
+from equipoise.nn.ei_recurrent import RecurrentEI as RecurrentEI
+from equipoise.nn.encode import Direct as Direct
+from equipoise.nn.encode import Latency as Latency
+from equipoise.nn.encode import Rate as Rate
 from equipoise.nn.excitatory import ExcitatoryLinear as ExcitatoryLinear
 from equipoise.nn.gradnorm import GradNorm as GradNorm
 from equipoise.nn.inorm import INormConv2d as INormConv2d
@@ -23,6 +31,9 @@ from equipoise.nn.local import LocallyConnected2d as LocallyConnected2d
 from equipoise.nn.normalise import DetachNorm as DetachNorm
 from equipoise.nn.normalise import Normalise as Normalise
 from equipoise.nn.onoff import OnOff as OnOff
+from equipoise.nn.spiking import LIF as LIF
+from equipoise.nn.spiking import OverTime as OverTime
+from equipoise.nn.orthogonal import hold_orthogonal_ as hold_orthogonal_
 from equipoise.nn.tonic import Gain as Gain
 from equipoise.nn.tonic import Tonic as Tonic
 from equipoise.nn.widen import InvertibleReport as InvertibleReport
