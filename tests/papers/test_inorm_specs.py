@@ -147,6 +147,7 @@ def test_pepita_trains_plain_networks_that_differ_in_what_is_centred_alone() -> 
         kinds = [type(m).__name__ for m in models.make(run.model)]  # type: ignore[attr-defined]
         assert ("Normalise" in kinds) == ("ln" in condition_of(sweep.flat(run)))
         assert (run.experiment, run.optimizer_options, run.group_rates) == ("inorm/rules", {"momentum": 0.9}, {})
+    assert len({draw_of(sweep.flat(run)) for run in four}) == 1
     # A run of backpropagation on the same network is none of them.
     assert condition_of(sweep.flat(dataclasses.replace(four[0], rule="bp"))) == ""
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from equipoise import data, measure, models, plots, report, rules, sweep
-from equipoise.cli import balanced
+from equipoise.cli import balanced, lighting
 from equipoise.cli.flags import Where, take
 from equipoise.cli.outcome import show_table
 from equipoise.cli.pages import displays, page_of
@@ -89,26 +89,26 @@ class Board:
         if self.live:
             self.live.stop()
 
-    def tell(self, kind: str, rule: str, **cells: str) -> None:
-        """Show ``cells`` in the row of ``rule``."""
-        self.rows[kind, rule].update(cells)
+    def tell(self, kind: str, name: str, **cells: str) -> None:
+        """Show ``cells`` in the row of the rule, or the circuit, ``name``."""
+        self.rows[kind, name].update(cells)
         if self.live:
             self.live.update(self._table())
 
-    def done(self, kind: str, rule: str, text: str) -> None:
-        """Say that a rule is finished, where there is no live table to show it."""
+    def done(self, kind: str, name: str, text: str) -> None:
+        """Say that a row is finished, where there is no live table to show it."""
         if not self.live:
-            sys.stdout.write(f"{kind:<9} {rule:<8} {text}\n")
+            sys.stdout.write(f"{kind:<9} {name:<16} {text}\n")
             sys.stdout.flush()
 
     def _table(self) -> Any:
         from rich.table import Table
 
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in ("network", "rule", "epoch", "test accuracy", "angle"):
+        for column in ("network", "rule or circuit", "epoch", "test accuracy", "angle"):
             table.add_column(column)
-        for (kind, rule), cells in self.rows.items():
-            table.add_row(kind, rule, *(cells.get(c, "") for c in ("epoch", "test accuracy", "angle")))
+        for (kind, name), cells in self.rows.items():
+            table.add_row(kind, name, *(cells.get(c, "") for c in ("epoch", "test accuracy", "angle")))
         return table
 
 
@@ -117,12 +117,19 @@ def _degrees(angle: float | None) -> str:
     return f"{angle:.0f}°" if angle is not None and math.isfinite(angle) else NOTHING
 
 
+def _name(kind: str, run: Run) -> str:
+    """The row of a run: its rule, or the circuit of a network in changing light."""
+    return lighting.label(run) if kind == "light" else run.rule
+
+
 def _train(run: Run, kind: str, where: Where, board: Board) -> Summary:
+    name = _name(kind, run)
+
     def follow(metrics: Mapping[str, Any]) -> None:
         angle = metrics.get("angle")
         board.tell(
             kind,
-            run.rule,
+            name,
             **{
                 "epoch": f"{metrics['epoch']}/{run.epochs}, seed {run.seed}",
                 "test accuracy": f"{metrics['test_accuracy']:.1%}",
@@ -135,7 +142,8 @@ def _train(run: Run, kind: str, where: Where, board: Board) -> Summary:
         raise KeyboardInterrupt
     follow({**summary.metrics, "epoch": run.epochs})
     accuracy, angle = summary.metrics["test_accuracy"], summary.metrics.get("angle")
-    board.done(kind, run.rule, f"seed {run.seed}: test accuracy {accuracy:.1%}, angle {_degrees(angle)}")
+    told = f", angle {_degrees(angle)}" if run.alignment_batch else ""
+    board.done(kind, name, f"seed {run.seed}: test accuracy {accuracy:.1%}{told}")
     return summary
 
 
@@ -143,12 +151,13 @@ def _plan(names: Sequence[str]) -> list[tuple[str, Run]]:
     """What the demo trains, in order: the kind of network, and the run."""
     free = [n for n in names if n not in DENSE_ONLY and not rules.registry[n].forward_only]
     studies = (("dense", DENSE, names, SEEDS), ("residual", RESIDUAL, free, 1))
-    return [
+    found = [
         (kind, dataclasses.replace(run, preset="demo"))
         for kind, shared, mine, seeds in studies
         for seed in range(seeds)
         for run in SideBySide(shared, tuple(mine), {n: RATES[n] for n in mine if n in RATES}).runs(seed)
     ]
+    return found + [("light", run) for run in lighting.runs(SEEDS)]
 
 
 def _costs(names: Sequence[str], run: Run) -> dict[str, float]:
@@ -206,7 +215,7 @@ def main(argv: Sequence[str]) -> int:
     # On networks this small a second thread gains little, and loses much where the machine is busy.
     plan, where = _plan(names), Where(runs=folder, threads=1)
     try:
-        with Board([(kind, run.rule) for kind, run in plan]) as board:
+        with Board([(kind, _name(kind, run)) for kind, run in plan]) as board:
             for kind, run in plan:
                 _train(run, kind, where, board)
             costs = _costs(names, DENSE)
@@ -221,8 +230,10 @@ def main(argv: Sequence[str]) -> int:
     residual = {"residual": next(run for kind, run in plan if kind == "residual" and run.rule == "bp")}
     found = balanced.networks(residual, folder, where.machine())
     show_table(balanced.table(found))
-    shown = displays(rows, histories, folder)
-    first = [_opening(table), balanced.section(found)]
+    lit = [r for r in rows if r["experiment"] == lighting.LIGHT.experiment]
+    show_table(lighting.table(lit))
+    shown = displays([r for r in rows if r not in lit], histories, folder)
+    first = [_opening(table), lighting.section(lit, histories), balanced.section(found)]
     page = page_of("Equipoise: the demo", shown, first=first, about=SECTIONS)
     target = report.write(Path(folder) / "report.html", page)
     sys.stdout.write(f"page: {target}   ({time.perf_counter() - begun:.0f} s)\n")
