@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from equipoise.contracts import Invertible
 from equipoise.functional.activations import unit
 from equipoise.functional.orthogonal import distance, retract
-from equipoise.nn import InvertibleConv2d, InvertibleLinear, invertible
+from equipoise.nn import InvertibleConv2d, InvertibleLinear, hold_orthogonal_, invertible
 from equipoise.randomness import generator
 
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -216,6 +216,32 @@ def test_in_place_keeps_flags_and_modes() -> None:
     assert report.parameters == 0
     x = torch.rand(2, 48)
     assert torch.equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv"])
+def test_a_layer_that_is_held_stays_orthogonal_whatever_it_learns(kind: str) -> None:
+    layer: InvertibleLinear | InvertibleConv2d
+    if kind == "linear":
+        layer, x = dense(), randn(3, 12)
+    else:
+        layer, x = shaken(InvertibleConv2d(2, 5, 3, 2, "same")), randn(3, 2, 5, 5)  # type: ignore[assignment]
+    nearest = retract(layer.matrix().detach())
+    model = nn.Sequential(nn.Identity(), layer, InvertibleLinear(5, 7, first=True))
+    assert hold_orthogonal_(model) == hold_orthogonal_(model) == ["1"]
+    assert torch.allclose(layer.matrix(), nearest, **EXACT)
+    optimiser = torch.optim.Adam(layer.parameters(), lr=0.1)
+    for _ in range(5):
+        optimiser.zero_grad()
+        loss = (layer(x) - 1).square().sum()
+        loss.backward()
+        optimiser.step()
+    assert float(distance(layer.matrix().detach())) < 1e-12
+    assert float((layer.matrix() - nearest).detach().norm()) > 0.1
+    assert float((layer(x) - 1).detach().square().sum()) < float(loss.detach())
+    leaf, d = x.clone().requires_grad_(), randn(*layer(x).shape, seed=4)
+    assert torch.allclose(layer.inverse_difference(d, x), torch.autograd.grad(layer(leaf), leaf, d)[0], **EXACT)
+    assert torch.allclose(layer.inverse(layer(x), x), x, **EXACT)
+    assert torch.equal(copy.deepcopy(layer)(x), layer(x))
 
 
 def run(model: nn.Sequential, x: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:

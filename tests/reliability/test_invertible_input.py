@@ -224,3 +224,8 @@ def test_strides_that_would_change_the_sizes_are_refused_and_undone() -> None:
     for wrong in ({"weights": "kept"}, {"pooling": "strides"}):
         with pytest.raises(InputError, match="did you mean"):
             enn.invertible(nn.Sequential(*head), **wrong)  # type: ignore[arg-type]
+
+
+def test_a_model_without_square_layers_is_not_held_orthogonal() -> None:
+    with pytest.raises(InputError, match=r"nn\.invertible"):
+        enn.hold_orthogonal_(nn.Sequential(nn.Linear(3, 3), enn.InvertibleLinear(3, 3, first=True)))

@@ -105,7 +105,7 @@ class _Invertible(nn.Module):
 
     def _count(self, output: Tensor) -> int:
         """How many units ``output`` holds: those that the next layer sees, or all."""
-        given, units = output.shape[self.unit_dim], self.weight.shape[0]
+        given, units = output.shape[self.unit_dim], self.outputs + self.auxiliary
         if given not in (self.outputs, units):
             raise InputError(
                 f"{type(self).__name__}({self.extra_repr()}): what is to be inverted has {given} units, neither the "
@@ -115,7 +115,7 @@ class _Invertible(nn.Module):
 
     def _complete(self, output: Tensor, input: Tensor) -> Tensor:
         """All units' sums less their biases: ``output``, completed by the auxiliary units' sums at ``input``."""
-        if self._count(output) < self.weight.shape[0]:
+        if self._count(output) < self.outputs + self.auxiliary:
             output = torch.cat([output, self._apply_rows(input, slice(self.outputs, None))], self.unit_dim)
         if self.bias is None:
             return output
@@ -204,7 +204,7 @@ class InvertibleConv2d(_Invertible):
 
     def _inverse_kernels(self, channels: int) -> Tensor:
         """A^-1, its first ``channels`` columns, as the kernels of a transposed convolution."""
-        return as_kernels(invert(self._enter())[:, :channels], self.weight.shape)
+        return as_kernels(invert(self._enter())[:, :channels], (self.fan_in, self.in_channels, *self.kernel_size))
 
     def inverse(self, output: Tensor, input: Tensor) -> Tensor:
         """The image that gives ``output`` (B, out or all, h, w), near ``input`` (B, C, H, W) where several do."""
