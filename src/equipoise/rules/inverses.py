@@ -24,13 +24,14 @@ from equipoise.rules.base import Step
 from equipoise.rules.descent import unwatched
 from equipoise.rules.square import Square, invertible_chain, squares
 from equipoise.rules.targets import composed
-from equipoise.rules.upkeep import UpkeepOptions, keep_, penalties
+from equipoise.rules.upkeep import UpkeepOptions, keep_, penalties, sweep_
 
 __all__ = ["InverseOptions", "Inverted", "apart"]
 
 _PROBES = 4
-# Each layer is measured once in this many steps: what a layer moves within them is far below any useful tolerance.
-_TURNS = 4
+# A layer is looked at once in so many steps: at first, and at most.
+_TURN, _LONGEST = 4, 16
+_DECIDED = ("counts", "turns", "due", "cursors")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class InverseOptions(UpkeepOptions):
     """
 
     inverse: Literal["solve", "refine", "track", "transpose"] = "track"
-    tolerance: float = 2e-3
+    tolerance: float = 4e-3
     max_refinements: int = 8
 
     def __post_init__(self) -> None:
@@ -79,6 +80,10 @@ class Inverted(Transported):
         # Refinements by weight; -1: solve.
         self.counts = dict.fromkeys((s.name for s in self.squares), 0)
         self.steps = 0
+        # By weight: steps from one look to the next, the step of the next, and where its upkeep goes on.
+        self.turns = {s.name: _TURN for s in self.squares}
+        self.due = {s.name: k % _TURN for k, s in enumerate(self.squares)}
+        self.cursors = dict.fromkeys(self.turns, 0)
         self.measured: dict[str, float] = {}
         if self.backend == "track":
             for square in self.squares:
@@ -168,15 +173,42 @@ class Inverted(Transported):
 
     @torch.no_grad()
     def maintain(self) -> None:
-        """After ``optimizer.step()``: orthogonality, then the inverses of the layers whose turn it is."""
-        params = self.slots.parameters()
-        for square in self.squares:
-            if params[square.name].requires_grad:
-                keep_(self.options, square.matrix(params[square.name]), self.steps)
-        per_turn = -(-len(self.squares) // _TURNS)
-        first = self.steps % _TURNS * per_turn
+        """After ``optimizer.step()``: orthogonality, then the inverses of the layers whose turn it is.
+
+        A layer's turn comes the sooner, the further its inverse had drifted at the last.
+        """
+        params, all_of_them = self.slots.parameters(), self.options.falls_due(self.steps)
+        chosen = tuple(s for s in self.squares if all_of_them or self.due[s.name] <= self.steps)
+        for square in chosen:
+            matrix, name = square.matrix(params[square.name]), square.name
+            if self.backend == "track":
+                self._adapt(square, matrix)
+            self.due[name] = self.steps + self.turns[name]
+            if not params[name].requires_grad:
+                continue
+            if all_of_them:
+                keep_(self.options, matrix)
+            elif self.options.upkeep == "probe":
+                count = self.options.probes * self.turns[name]
+                self.cursors[name] = sweep_(self.options, matrix, self.cursors[name], count)
         self.steps += 1
-        self._check_layers(self.squares[first : first + per_turn])
+        self._check_layers(chosen)
+
+    def _adapt(self, square: Square, matrix: Tensor) -> None:
+        """Look sooner at a layer whose held inverse has drifted beyond the tolerance, and later at one that stays."""
+        held, name = self.get_buffer(square.name.replace(".", "/")), square.name
+        drift = apart(wide(matrix), wide(held), self._probes(square, wide(matrix))[:, : square.used])
+        if drift > self._tolerance(matrix):
+            self.turns[name] = max(1, self.turns[name] // 2)
+        elif drift < self._tolerance(matrix) / 4:
+            self.turns[name] = min(_LONGEST, 2 * self.turns[name])
+
+    def _tolerance(self, matrix: Tensor) -> float:
+        return max(getattr(self.options, "tolerance", 1.0), 8 * torch.finfo(matrix.dtype).eps)
+
+    def _probes(self, square: Square, matrix: Tensor) -> Tensor:
+        source = generator(self.seed, "probes", square.name)
+        return torch.randn(_PROBES, square.units, generator=source).to(matrix.device, matrix.dtype)
 
     @torch.no_grad()
     def _check_layers(self, chosen: tuple[Square, ...]) -> None:
@@ -188,9 +220,7 @@ class Inverted(Transported):
         for square in chosen:
             kept = params[square.name].detach()
             matrix = wide(square.matrix(kept))
-            tolerance = max(getattr(self.options, "tolerance", 1.0), 8 * torch.finfo(kept.dtype).eps)
-            source = generator(self.seed, "probes", square.name)
-            whole = torch.randn(_PROBES, square.units, generator=source).to(matrix.device, matrix.dtype)
+            tolerance, whole = self._tolerance(kept), self._probes(square, matrix)
             v = whole[:, : square.used]
             self.measured[f"orthogonality/{square.link.name}"] = apart(matrix, matrix, whole) * square.units**0.5
             if self.backend == "refine":
@@ -244,11 +274,13 @@ class Inverted(Transported):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What was decided on the host, so that a resumed run takes the same steps."""
-        return {"counts": dict(self.counts), "steps": self.steps}
+        return {"steps": self.steps, **{name: dict(getattr(self, name)) for name in _DECIDED}}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up where ``get_extra_state`` left off; the model has its weights already."""
-        self.counts, self.steps = dict(state["counts"]), int(state["steps"])
+        self.steps = int(state["steps"])
+        for name in _DECIDED:
+            setattr(self, name, dict(state[name]))
         self.stamp = self._stamp()
 
 

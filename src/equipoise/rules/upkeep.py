@@ -17,7 +17,7 @@ from equipoise.errors import InputError
 from equipoise.functional.orthogonal import distance, penalty, retract
 from equipoise.rules.base import Options
 
-__all__ = ["UpkeepOptions", "block", "keep_", "penalties"]
+__all__ = ["UpkeepOptions", "block", "keep_", "penalties", "sweep_"]
 
 # Within this distance the products of a few Newton-Schulz steps reach the nearest orthogonal matrix; else an SVD does.
 _NEAR, _STEPS = 0.5, 3
@@ -30,7 +30,7 @@ class UpkeepOptions(Options):
     upkeep: "penalty", strength times the gradient of ||A^T A - I||^2 added to ``.grad`` by every ``backward`` (the
     papers'; they sum losses over the batch, so that their 100 at 256 samples is 0.39 of a mean loss); "decoupled",
     A - strength A (A^T A - I) after every ``every``-th step (0.5 is a Newton-Schulz step, beyond 1 it diverges);
-    "probe", the same for the next ``probes`` columns of A, in turn, every step; "retract", the nearest orthogonal
+    "probe", the same for some columns of A in turn, ``probes`` a step on average; "retract", the nearest orthogonal
     matrix after every ``every``-th step. off_diagonal: leave the columns' lengths free.
     """
 
@@ -50,6 +50,10 @@ class UpkeepOptions(Options):
                 f"strength={self.strength} of upkeep='{self.upkeep}' would tear the weights apart; it is at most 1, "
                 "and 0.5 is a whole step to the nearest orthogonal matrix (a penalty's strength is another number)"
             )
+
+    def falls_due(self, step: int) -> bool:
+        """Whether all weights are moved after ``step`` (from 0)."""
+        return self.upkeep in ("decoupled", "retract") and (step + 1) % self.every == 0
 
     @property
     def kind(self) -> str:
@@ -79,19 +83,17 @@ def block(matrix: Tensor, start: int, count: int, off_diagonal: bool = False) ->
     return matrix @ gram
 
 
-@torch.no_grad()
-def keep_(options: UpkeepOptions, matrix: Tensor, step: int) -> None:
-    """Move ``matrix`` towards an orthogonal one in place, as is due after ``step`` (from 0)."""
-    kind, s = options.upkeep, options.strength
-    if kind == "probe":
-        n = matrix.shape[0]
-        count = min(options.probes, n)
-        start = step * count % n
-        count = min(count, n - start)
-        matrix[:, start : start + count] -= s * block(matrix, start, count, options.off_diagonal)
-    elif kind in ("decoupled", "retract") and (step + 1) % options.every == 0:
-        if kind == "decoupled":
-            matrix -= s / 4 * penalty(matrix, options.kind)[1]
-        else:
-            near = float(distance(matrix)) / matrix.shape[0] ** 0.5 < _NEAR
-            matrix.copy_(retract(matrix, _STEPS if near else None))
+def keep_(options: UpkeepOptions, matrix: Tensor) -> None:
+    """Move ``matrix`` towards an orthogonal one in place: "decoupled" or "retract"."""
+    if options.upkeep == "decoupled":
+        matrix -= options.strength / 4 * penalty(matrix, options.kind)[1]
+    else:
+        near = float(distance(matrix)) / matrix.shape[0] ** 0.5 < _NEAR
+        matrix.copy_(retract(matrix, _STEPS if near else None))
+
+
+def sweep_(options: UpkeepOptions, matrix: Tensor, start: int, count: int) -> int:
+    """Move ``count`` columns of ``matrix`` from ``start`` on, in place; where to go on, at 0 after the last."""
+    count = min(count, len(matrix) - start)
+    matrix[:, start : start + count] -= options.strength * block(matrix, start, count, options.off_diagonal)
+    return (start + count) % len(matrix)
