@@ -14,7 +14,7 @@ from equipoise.rules.base import Options, Rule, Write
 from equipoise.rules.descent import descend, errs, unwatched
 from equipoise.rules.inverses import InverseOptions, Inverted
 from equipoise.rules.make import registry
-from equipoise.rules.targets import ascend, per_sample, teach
+from equipoise.rules.targets import ascend, below, jitter, per_sample, teach
 from equipoise.rules.upkeep import UpkeepOptions
 
 __all__ = ["Gait", "GaitOptions", "TargetOptions", "TargetPropagation"]
@@ -29,6 +29,8 @@ class GaitOptions(InverseOptions):
     in every layer (its root mean square; normaliser="literal" divides by the squared norm, as eq. 5 is printed), or
     each is multiplied by gamma, which is lost at six layers. multiplier: undo that in what a layer learns (the m of
     the authors' code, which Algorithm 1 omits). kink_guard: carry on along a unit's branch beyond its kink.
+    noise: what hidden activities change by between the forward pass and the target, so that t - a has it: standard
+    deviation of Gaussian noise, relative to the root mean square of the layer's activities.
     """
 
     mode: Literal["difference", "perturbation"] = "difference"
@@ -38,11 +40,14 @@ class GaitOptions(InverseOptions):
     normaliser: Literal["rms", "literal"] = "rms"
     multiplier: bool = True
     kink_guard: bool = False
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.gamma > 0 and self.eta > 0):
             raise InputError(f"gamma={self.gamma} and eta={self.eta} are how far targets lie off; both are above 0")
+        if not self.noise >= 0:
+            raise InputError(f"noise={self.noise} is a standard deviation; it is not below 0")
 
 
 @registry.register("gait")
@@ -68,8 +73,21 @@ class Gait(Inverted):
         self.targets = self.options.mode == "perturbation"
         if self.targets:
             self.without_local_objectives()
+        if self.options.noise:
+            self.without_local_objectives()
         # Local objectives need autograd.
         self.forward_only = not self.slots.listeners  # type: ignore[misc]
+
+    def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """As every rule's, and with ``noise`` standard normal values for each hidden activity, by its link's number."""
+        found = super().draw(x, generator)
+        if self.options.noise:
+            sizes = below(self.links, x[:1], self.slots.parameters())
+            for k in self.by_number:
+                found[f"activity{k}"] = torch.randn(
+                    x.shape[0], sizes[k], generator=generator, device=x.device, dtype=x.dtype
+                )
+        return found
 
     @property
     def backend(self) -> str:
@@ -88,25 +106,46 @@ class Gait(Inverted):
         fresh: bool,
     ) -> tuple[Tensor, Tensor] | None:
         if self.targets:
-            return self.by_targets(x, y, tensors, write, fresh=fresh)
-        if fresh and not (self.forward_only and unwatched(self.model, x)):
+            return self.by_targets(x, y, tensors, noise, write, fresh=fresh)
+        level = self.options.noise
+        if level:
+            self.announce(x, fresh=fresh)
+        elif fresh and not (self.forward_only and unwatched(self.model, x)):
             return None
 
         def carry(k: int, g: Tensor, error: Tensor, h: Tensor) -> Tensor:
-            return self.carried(self.by_number[k], g, h, tensors, feedback)
+            found = self.carried(self.by_number[k], g, h, tensors, feedback)
+            # Losses are means: the error is -2 / B times t - a.
+            return found - jitter(noise[f"activity{k}"], h, 2 * level / x.shape[0]) if level else found
 
         return descend(self.links, x, y, tensors, noise, self.loss, carry, write, pure=not fresh)
 
     def by_targets(
-        self, x: Tensor, y: Tensor, tensors: Mapping[str, Tensor], write: Write, *, fresh: bool
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+        write: Write,
+        *,
+        fresh: bool,
     ) -> tuple[Tensor, Tensor]:
         """The step with targets, gamma and all."""
         self.announce(x, fresh=fresh)
         layers, output = ascend(self.links, self.units, self.by_number, x, tensors)
         value, error = errs(self.loss, output, y, not fresh)
         batch, options = x.shape[0], self.options
-        given = {"multiplier": options.multiplier, "guard": options.kink_guard, "scale": 2 / batch}
-        teach(layers, output - error * (batch / 2), tensors, write, self._law, **given)
+
+        def disturb(k: int, t: Tensor, h: Tensor) -> Tensor:
+            return t + jitter(noise[f"activity{k}"], h, options.noise).reshape(t.shape)
+
+        teach(
+            *(layers, output - error * (batch / 2), tensors, write, self._law),
+            scale=2 / batch,
+            multiplier=options.multiplier,
+            guard=options.kink_guard,
+            disturb=disturb if options.noise else None,
+        )
         return value, output
 
     def _law(self, away: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,10 +16,12 @@ from equipoise.functional.activations import Unit, unit
 from equipoise.rules.links import Link, Part, apply_all, bias_gradient, weight_gradient, weighted
 from equipoise.rules.square import Square
 
-__all__ = ["Law", "Layer", "ascend", "composed", "per_sample", "teach"]
+__all__ = ["Disturb", "Law", "Layer", "ascend", "below", "composed", "jitter", "per_sample", "teach"]
 
 # (t - a of all units, their slopes) -> what each is multiplied by, and by what of it each sample's error is: (B, 1...).
 Law = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor | None]]
+# (number of a link, the target at its input, the activity there) -> the target as the layer below has it.
+Disturb = Callable[[int, Tensor, Tensor], Tensor]
 
 
 class Layer(NamedTuple):
@@ -78,6 +80,23 @@ def ascend(
     return layers, x
 
 
+@torch.no_grad()
+def below(links: Sequence[Link], x: Tensor, tensors: Mapping[str, Tensor]) -> list[int]:
+    """How many values of a sample each link has at its input."""
+    found = []
+    for link in links:
+        h = apply_all(link.before, x, {})
+        found.append(h[0].numel())
+        bias = None if link.bias is None else tensors[link.bias]
+        x = apply_all(link.after, weighted(link, h, tensors[link.weight], bias), {})
+    return found
+
+
+def jitter(unit_noise: Tensor, activity: Tensor, level: float) -> Tensor:
+    """Noise in a layer's activities h, (B, ...): level rms(h) times ``unit_noise`` (B, n)."""
+    return unit_noise.reshape(activity.shape) * (level * activity.square().mean().sqrt())
+
+
 def per_sample(value: Tensor, like: Tensor) -> Tensor:
     """``value`` (B,) with the further axes of ``like``, each of length 1."""
     return value.reshape(-1, *(1,) * (like.ndim - 1))
@@ -106,12 +125,14 @@ def teach(
     scale: float,
     multiplier: bool,
     guard: bool,
+    disturb: Disturb | None = None,
 ) -> None:
     """Write each layer's gradient from its target, from the output's ``t`` (B, C) down.
 
         dW_l = scale sum_n m_l f'(z_l) (.) (a_l - t_l) h_l^T,    t_(l-1) = W_l^-1 (f^-1(s_l) - b_l)
         s_l = a_l + share_l (.) (t_l - a_l),    m_(l-1) = m_l / gamma_l,    m_L = 1
 
+    disturb: what becomes of a target by the number of the link above it, its activity given.
     guard: sums move on along a kinked unit's own branch, where s lies beyond the kink.
     """
     m = torch.ones_like(t[:, 0])
@@ -127,5 +148,7 @@ def teach(
             break
         z, gamma = _moved(layer, t, law, guard)
         t = layer.square.inverse(z, layer.h, weight, bias).reshape(layer.shape)
+        if disturb is not None:
+            t = disturb(layer.square.number, t, layer.h)
         if multiplier and gamma is not None:
             m = m / gamma

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from equipoise import plots
 from equipoise.papers.balance.networks import label_of
 from equipoise.papers.exhibits import Row
-from equipoise.papers.picking import named, series, split
+from equipoise.papers.picking import named, split
+from equipoise.papers.tracing import Traces, traced, traces
 from equipoise.plots import Series
-from equipoise.train import storage
 
 __all__ = [
     "Panel",
@@ -28,28 +27,7 @@ __all__ = [
     "traces",
 ]
 
-Traces = Mapping[str, Sequence[Row]]
 Groups = Mapping[str, Sequence[Row]]
-
-
-def traces(rows: Iterable[Row], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """What each run traced, by its hash; runs without a trace are left out."""
-    found = {}
-    for row in rows:
-        path = folder / str(row["experiment"]) / str(row["hash"]) / "trace.jsonl"
-        if path.is_file():
-            found[str(row["hash"])] = storage.read_lines(path)
-    return found
-
-
-def traced(rows: Iterable[Row], followed: Traces, metric: str, *, x: str = "step") -> Series:
-    """The metric along ``x`` over the seeds in ``rows``: mean and standard deviation; gaps are left out."""
-    values: dict[Any, list[float]] = {}
-    for row in rows:
-        for point in followed.get(str(row["hash"]), ()):
-            if point.get(metric) is not None:
-                values.setdefault(point[x], []).append(float(point[metric]))
-    return series(dict(sorted(values.items())))
 
 
 def finals(rows: Iterable[Row], followed: Traces, metric: str) -> list[float]:
