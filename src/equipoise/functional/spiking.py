@@ -74,7 +74,7 @@ def _enter(x: Tensor, v: Tensor | None) -> Tensor:
 
 def lif_loop(
     x: Float[Tensor, "T *S"],
-    v: Float[Tensor, "*S"] | None = None,
+    v: Tensor | None = None,
     *,
     leak: Constant = 0.5,
     threshold: Constant = 1.0,
@@ -102,7 +102,7 @@ def lif_loop(
 
 def lif(
     x: Float[Tensor, "T *S"],
-    v: Float[Tensor, "*S"] | None = None,
+    v: Tensor | None = None,
     *,
     leak: Constant = 0.5,
     threshold: Constant = 1.0,

@@ -257,6 +257,6 @@ class EIConv2d(Convolution, EI):
         super().__init__(out_channels, self._place(in_channels, kernel_size, stride, padding), **options)
 
     def _both(self, r: Tensor, g: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        together = self._within(torch.stack([r, g * r]).flatten(0, -4), w)
-        s, d = together.unflatten(0, (2, *r.shape[:-3])).unbind(0)
+        together = self._within(torch.stack([r, g * r]).reshape(-1, *r.shape[-3:]), w)
+        s, d = together.reshape(2, *r.shape[:-3], *together.shape[1:]).unbind(0)
         return s, d

@@ -28,12 +28,12 @@ def unfolded(x: Tensor, steps: int, who: str) -> Tensor:
             f"{who}: {tuple(x.shape)} has no {steps} time steps in its first axis (time-major, T times the batch); the "
             "number of steps is set by OverTime(model, steps), or later by its .steps"
         )
-    return x.unflatten(0, (steps, -1)) if x.shape[0] else x.reshape(steps, 0, *x.shape[1:])
+    return x.reshape(steps, x.shape[0] // steps, *x.shape[1:])
 
 
 def folded(x: Tensor) -> Tensor:
     """(T, B, ...) as rows (T B, ...)."""
-    return x.flatten(0, 1)
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 class LIF(nn.Module):
