@@ -7,12 +7,15 @@ A part joins by having the attributes below; it inherits from nothing. Constrain
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["Constrained", "Constraint", "Invertible", "LocalObjective", "RateScaled", "Scalable", "ScaleLedger", "Site"]
+__all__ = [
+    *("Constrained", "Constraint", "Handwritten", "Invertible", "LocalObjective", "Passed", "RateScaled", "Scalable"),
+    *("ScaleLedger", "Site"),
+]
 
 
 @runtime_checkable
@@ -38,6 +41,23 @@ class LocalObjective(Protocol):
 
     def local_loss(self, input: Tensor, /) -> Tensor:
         """A scalar: the batch mean of the local loss at ``input`` (B, I), which carries no gradient."""
+        ...
+
+
+# (output, local loss or None, back); back(error at the output, the local loss's weight, whether to go further) gives
+# the gradients by the parameter's local name, and the error at the input, which may be None where nothing asks for it.
+Passed = tuple[Tensor, Tensor | None, Callable[[Tensor, float, bool], tuple[dict[str, Tensor], Tensor | None]]]
+
+
+@runtime_checkable
+class Handwritten(Protocol):
+    """A layer that knows its derivative by heart, for ``bp`` along a chain of such: no graph is built.
+
+    It says the same as ``forward`` (and ``local_loss``) under autograd, to rounding, or None to be asked that way.
+    """
+
+    def by_hand(self, input: Tensor, /) -> Passed | None:
+        """One pass over ``input`` (B, I), and the way back, called once; grad mode is off in both."""
         ...
 
 

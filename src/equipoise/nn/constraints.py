@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,41 +11,46 @@ from torch import Tensor, nn
 
 from equipoise.contracts import Constrained, Constraint, RateScaled
 from equipoise.errors import InputError
-from equipoise.functional.constraints import NonNegative, project
+from equipoise.functional.constraints import NonNegative
 
 __all__ = ["constraints_of", "enforce", "param_groups", "project_"]
 
 
-def _declared(model: nn.Module, contract: type, attribute: str) -> Iterator[tuple[str, Any]]:
-    """(full parameter name, declared value) over every module of ``model`` that keeps ``contract``."""
+def _declared(model: nn.Module, contract: type, attribute: str) -> Iterator[tuple[str, nn.Module, str, Any]]:
+    """(full parameter name, module, local name, declared value) over every module that keeps ``contract``."""
     for prefix, module in model.named_modules():
         if isinstance(module, contract):
             for local, value in getattr(module, attribute).items():
                 if not isinstance(getattr(module, local, None), Tensor):
                     where = f"{type(module).__name__} '{prefix}'"
                     raise InputError(f"{where}: {attribute} names '{local}', which is no parameter of it")
-                yield (f"{prefix}.{local}" if prefix else local), value
+                yield (f"{prefix}.{local}" if prefix else local), module, local, value
+
+
+def _by_name(model: nn.Module, contract: type, attribute: str) -> dict[str, Any]:
+    return {name: value for name, _, _, value in _declared(model, contract, attribute)}
 
 
 def constraints_of(model: nn.Module) -> dict[str, Constraint]:
     """Every constraint in ``model``, by full parameter name."""
-    return dict(_declared(model, Constrained, "constraints"))
+    return _by_name(model, Constrained, "constraints")
 
 
 def project_(model: nn.Module) -> nn.Module:
     """Move each constrained parameter of ``model`` to the nearest point of its set, in place."""
-    _project(model, constraints_of(model))
+    _project(list(_declared(model, Constrained, "constraints")))
     return model
 
 
 @torch.no_grad()
-def _project(model: nn.Module, constraints: Mapping[str, Constraint]) -> None:
-    held = {name: model.get_parameter(name) for name in constraints}
-    positive = [held.pop(name) for name, kind in constraints.items() if type(kind) is NonNegative]
+def _project(held: Sequence[tuple[str, nn.Module, str, Constraint]]) -> None:
+    positive = [getattr(module, local) for _, module, local, kind in held if type(kind) is NonNegative]
     if positive:
         torch._foreach_clamp_min_(positive, 0)  # type: ignore[arg-type]
-    for name, value in project(held, {name: constraints[name] for name in held}).items():
-        held[name].copy_(value)
+    for _, module, local, kind in held:
+        if type(kind) is not NonNegative:
+            value = getattr(module, local)
+            value.copy_(kind.project(value))
 
 
 def enforce(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.utils.hooks.RemovableHandle:
@@ -53,10 +58,10 @@ def enforce(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.utils.h
 
     The constraints are looked up here, once: the search through the model costs more than the projection.
     """
-    constraints = constraints_of(model)
+    held = list(_declared(model, Constrained, "constraints"))
 
     def after_step(*_: Any) -> None:
-        _project(model, constraints)
+        _project(held)
 
     return optimizer.register_step_post_hook(after_step)
 
@@ -69,7 +74,7 @@ def param_groups(model: nn.Module, lr: float, rates: Mapping[str, float] | None 
     counts, and factors multiply it too. One group per distinct rate, the plain one first. Raises ``InputError`` for a
     pattern that no trainable parameter fits.
     """
-    factors = dict(_declared(model, RateScaled, "rate_factors"))
+    factors = _by_name(model, RateScaled, "rate_factors")
     rates = rates or {}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     fits: set[str] = set()

@@ -21,7 +21,8 @@ from equipoise.nn.conversions import (
     pairs,
     places,
 )
-from equipoise.nn.inorm import INormConv2d, INormLinear, INormOptions
+from equipoise.nn.inorm import INormConv2d, INormLinear
+from equipoise.nn.inorm_options import INormOptions
 from equipoise.nn.lateral import LateralNorm
 from equipoise.nn.tonic import Gain, Tonic
 from equipoise.randomness import derive

@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from equipoise.contracts import Passed
 from equipoise.functional.inhibition import inhibit
 from equipoise.nn.circuit import Circuit, Convolution, Dense, draw_, pool_size, weight_std
 
@@ -59,6 +60,29 @@ class Dale(Circuit):
         self._enter(h)
         e = self._from_below(h, self.weight_ee, self.bias)
         return inhibit(e, self._within(self._from_below(h, self.weight_ie), self.weight_ei), None)
+
+    def by_hand(self, input: Tensor) -> Passed | None:
+        """``forward`` without a graph, and its derivative; None where it is not for a matrix of samples."""
+        if input.ndim != 2 or self.unit_dim != -1:
+            return None
+        self._enter(input)
+        below, bias = input.t(), None if self.bias is None else self.bias[:, None]
+        drive = self.weight_ee @ below if bias is None else torch.addmm(bias, self.weight_ee, below)
+        cells = self.weight_ie @ below
+        z = torch.addmm(drive, self.weight_ei, cells, alpha=-1)
+
+        def onward(error: Tensor, weight: float, further: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+            g = error.t()
+            inhibited = -(self.weight_ei.t() @ g)
+            ee, ie = (torch.cat([g, inhibited]) @ input).split((len(g), len(inhibited)))
+            grads = {"weight_ee": ee, "weight_ie": ie, "weight_ei": -(g @ cells.t())}
+            if self.bias is not None:
+                grads["bias"] = g.sum(1)
+            if not further:
+                return grads, None
+            return grads, torch.addmm(self.weight_ee.t() @ g, self.weight_ie.t(), inhibited).t()
+
+        return z.t(), None, onward
 
     def extra_repr(self) -> str:
         return f"{self.fan_in} inputs a unit, n_e={self.units}, n_i={self.pool}, bias={self.bias is not None}"

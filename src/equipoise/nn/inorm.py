@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from equipoise.contracts import Passed
 from equipoise.errors import InputError
 from equipoise.functional.edits import backward_edits
 from equipoise.functional.gradnorm import gradnorm
 from equipoise.functional.inhibition import ideal, inorm, local_loss, pooled
-from equipoise.functional.inorm_step import inorm_step
+from equipoise.functional.inorm_step import Weights, inorm_by_hand, inorm_step
 from equipoise.nn.circuit import (
     Circuit,
     Convolution,
@@ -24,33 +25,11 @@ from equipoise.nn.circuit import (
     weight_std,
 )
 from equipoise.nn.gradnorm import GradNorm
+from equipoise.nn.inorm_options import INormOptions
 
 __all__ = ["INormConv2d", "INormLinear"]
 
 DIVISIVE = ("rms", "dale", "literal")
-
-
-class INormOptions(TypedDict, total=False):
-    """The options of an I-Norm layer; ``INormLinear`` says what they are."""
-
-    ratio: float
-    pool: int | None
-    divisive_pool: int | None
-    bias: Literal["after", "inside"] | None
-    law: str
-    detach: str | Iterable[str]
-    task_trains: str | Iterable[str]
-    divisive: Literal["rms", "dale", "literal"] | None
-    train_ei: bool
-    gradnorm: str | Iterable[str]
-    pools: int
-    pooling: str
-    local_weight: float
-    form: Literal["pre", "post"]
-    dale: bool
-    division: Literal["exact", "straight"]
-    eps: float
-    seed: int
 
 
 class INorm(Circuit):
@@ -203,19 +182,34 @@ class INorm(Circuit):
             return None
         assert self.divisive_ie is not None
         self._enter(input)
-        z, loss = inorm_step(
-            self._drive(input),
-            input.detach(),
-            self.weight_ie,
-            self.weight_ei,
-            self.divisive_ie,
-            modes=self.edit.modes,
-            nu=self.edit.nu,
-            eps=self.eps,
-            straight=self.division == "straight",
-        )
+        e, h = self._drive(input), input.detach()
+        z, loss = inorm_step(e, h, self.weight_ie, self.weight_ei, self.divisive_ie, **self._manner())
         z = z if self.place != "after" or self.bias is None else z + self.bias
         return z, self.local_weight * loss
+
+    def by_hand(self, input: Tensor) -> Passed | None:
+        """``forward_with_loss`` without a graph, and its derivative; None where it is not for a matrix of samples."""
+        if input.ndim != 2 or self.train_ei or not self._shares(input):
+            return None
+        assert self.divisive_ie is not None
+        self._enter(input)
+        inside = self.bias if self.place == "inside" else None
+        weights = Weights(self.weight_ee, inside, self.weight_ie, self.weight_ei, self.divisive_ie)
+        z, loss, back = inorm_by_hand(input, weights, weight=self.local_weight, **self._manner())
+
+        def onward(error: Tensor, factor: float, further: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+            found = back(error, factor, further)
+            grads = {"weight_ee": found.ee, "weight_ie": found.ie, "divisive_ie": found.divisive}
+            if self.bias is not None:
+                grads["bias"] = error.sum(0) if found.bias is None else found.bias
+            return grads, found.below
+
+        return z if self.place != "after" or self.bias is None else z + self.bias, loss, onward
+
+    def _manner(self) -> dict[str, Any]:
+        """How the shared pass normalises, and what it does to the error."""
+        straight = self.division == "straight"
+        return {"modes": self.edit.modes, "nu": self.edit.nu, "eps": self.eps, "straight": straight}
 
     def _shares(self, input: Tensor) -> bool:
         """Whether ``functional.inorm_step`` computes this layer: detached, dense, uniform, unpadded, not rounded."""

@@ -65,9 +65,10 @@ class Rule(Held):
         write: Write,
         *,
         fresh: bool,
-    ) -> tuple[Tensor, Tensor] | None:
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, dict[str, Tensor]] | None:
         """Give each gradient to ``write(name, gradient)`` and return (loss, output); None: leave it to autograd.
 
+        Local losses by module name may come third.
         ``fresh`` allows to overwrite what the pass itself made; off under ``torch.func``.
         """
         return None
@@ -132,7 +133,7 @@ class Rule(Held):
             return None
         given, params = [grads.get(n) for n in trained], list(trained.values())
         accumulate(params, mean_over_ranks(given, params, x.shape[0]) if together else given)
-        return Step(done[0], done[1], {}, {})
+        return Step(done[0], done[1], dict(*done[2:]), {})
 
     def _carried(
         self,

@@ -21,7 +21,6 @@ from equipoise.rules.links import (
     Part,
     apply,
     bias_gradient,
-    has_own_forward,
     read_chain,
     weight_gradient,
     weighted,
@@ -29,14 +28,14 @@ from equipoise.rules.links import (
 from equipoise.rules.slots import Slots
 from equipoise.rules.tape import serve_dropout
 
-__all__ = ["Carry", "dense_links", "descend", "unwatched"]
+__all__ = ["DERIVATIVES", "Carry", "dense_links", "descend", "errs", "unwatched"]
 
 # (index of the link, the error at its sums, the error at the output, its input) -> the error at its input, None: none.
 Carry = Callable[[int, Tensor, Tensor, Tensor], Tensor | None]
 
 _aten = torch.ops.aten
 # f'(z) (.) g from the activity f(z).
-_DERIVATIVES: dict[type[nn.Module], Callable[[Tensor, Tensor, Any], Tensor]] = {
+DERIVATIVES: dict[type[nn.Module], Callable[[Tensor, Tensor, Any], Tensor]] = {
     nn.ReLU: lambda g, h, _: _aten.threshold_backward(g, h, 0),
     nn.Tanh: lambda g, h, _: _aten.tanh_backward(g, h),
     nn.Sigmoid: lambda g, h, _: _aten.sigmoid_backward(g, h),
@@ -53,7 +52,7 @@ def dense_links(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
         links = read_chain(model, slots)
     except ValueError:
         return ()
-    known = all(part.number >= 0 or type(part.module) in _DERIVATIVES for link in links for part in link.after)
+    known = all(part.number >= 0 or type(part.module) in DERIVATIVES for link in links for part in link.after)
     flat = all(type(part.module) is nn.Flatten and part.module.start_dim == 1 for part in links[0].before)
     plain = flat and not any(link.before for link in links[1:]) and all(link.dense for link in links)
     slopes = all(getattr(part.module, "negative_slope", 1) > 0 for link in links for part in link.after)
@@ -62,10 +61,11 @@ def dense_links(model: nn.Module, slots: Slots) -> tuple[Link, ...]:
 
 def unwatched(model: nn.Module, x: Tensor) -> bool:
     """Whether nobody would notice that layers are not called: no hooks, no autocast, a matrix of samples."""
-    if torch.is_autocast_enabled(x.device.type) or x.requires_grad or has_own_forward(model):
+    if torch.is_autocast_enabled(x.device.type) or x.requires_grad:
         return False
     return not any(
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in model.modules()
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks or "forward" in vars(m)
+        for m in model.modules()
     )
 
 
@@ -74,12 +74,14 @@ def _down(part: Part, g: Tensor, h: Tensor, noise: Mapping[str, Tensor]) -> Tens
     if part.number >= 0:
         rate = float(part.module.p)  # type: ignore[arg-type]
         return serve_dropout(g, noise[f"dropout{part.number}"], rate) if part.module.training and rate else g
-    known = _DERIVATIVES.get(type(part.module))
+    known = DERIVATIVES.get(type(part.module))
     return g * unit(part.module).slope(h) if known is None else known(g, h, part.module)
 
 
-def _errs(loss: Loss, output: Tensor, y: Tensor, pure: bool) -> tuple[Tensor, Tensor]:
-    """The loss and its error; of somebody's own loss from one evaluation, by autograd."""
+def errs(loss: Loss, output: Tensor, y: Tensor, pure: bool) -> tuple[Tensor, Tensor]:
+    """The loss and its error, from one evaluation where that is less; ``pure``: under ``torch.func``."""
+    if loss.both is not None and not pure and y.ndim == 1 and not y.is_floating_point():
+        return loss.both(output, y)
     if loss.residual or pure:
         return loss.value(output, y), loss.error(output, y)
     with torch.enable_grad():
@@ -118,7 +120,7 @@ def descend(
             x = apply(part, x, noise, fresh=not kept)
             kept.append(x)
         activities.append(kept)
-    value, error = _errs(loss, x, y, pure)
+    value, error = errs(loss, x, y, pure)
     g = error
     for k in reversed(range(len(links))):
         link, h = links[k], inputs.pop()

@@ -23,7 +23,7 @@ from equipoise.rules.slots import Slots
 from equipoise.rules.tape import serve_dropout
 
 __all__ = [
-    *("UNITWISE", "Link", "Part", "add_product", "apply", "apply_all", "bias_gradient", "has_own_forward"),
+    *("UNITWISE", "Link", "Part", "add_product", "apply", "apply_all", "bias_gradient", "has_own_forward", "leaves"),
     *("read_chain", "weight_gradient", "weighted"),
 ]
 
@@ -66,11 +66,12 @@ class Link:
         return isinstance(self.layer, nn.Linear) or hasattr(self.layer, "in_features")
 
 
-def _leaves(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def leaves(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """(name, module) of a chain's parts, nested ``nn.Sequential``s read through."""
     for name, module in model._modules.items():
         assert module is not None
         if type(module) is nn.Sequential:
-            yield from _leaves(module, f"{prefix}{name}.")
+            yield from leaves(module, f"{prefix}{name}.")
         else:
             yield prefix + name, module
 
@@ -102,7 +103,7 @@ def read_chain(model: nn.Module, slots: Slots, *, invertible: bool = False) -> t
             links[-1] = Link(**{**vars(links[-1]), "after": tuple(after)})
         after.clear()
 
-    for name, module in _leaves(model):
+    for name, module in leaves(model):
         kind = type(module)
         if kind in WEIGHTED or (invertible and isinstance(module, Invertible) and hasattr(module, "weight")):
             close()
