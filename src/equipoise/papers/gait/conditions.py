@@ -233,9 +233,10 @@ def condition_of(row: Mapping[str, Any]) -> str:
     """
     given = {key.partition(".")[2]: value for key, value in row.items() if key.startswith("options.")}
     given = {key: value for key, value in given.items() if value is not None}
-    lean = "auxiliary=no" in str(row.get("model"))
+    kind, _, sizes = str(row.get("model")).partition(":")
+    lean = "auxiliary=no" in sizes
     for where in NETWORKS.values():
-        if where.data != row.get("data"):
+        if (kind, row.get("data")) != (where.sizes.partition(":")[0], where.data):
             continue
         for name, how in CONDITIONS.items():
             wanted = how.settings(where)
