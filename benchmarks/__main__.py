@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import balance, bars, demo, imports, inorm, machine, memory, rules, store
+from benchmarks import balance, bars, demo, eisnn, gait, imports, inorm, machine, memory, rules, store
 from benchmarks.harness import Once, Pair, Timing, measure
 
 HEADER = (
@@ -20,7 +20,7 @@ HEADER = (
 
 def all_cases() -> dict[str, Callable[[], Pair | Once]]:
     """Every benchmark by name, in the order of running."""
-    modules = (rules, memory, balance, inorm, imports, demo)
+    modules = (rules, memory, balance, inorm, eisnn, gait, imports, demo)
     return {name: prepare for module in modules for name, prepare in module.cases()}
 
 

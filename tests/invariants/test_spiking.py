@@ -99,6 +99,8 @@ def test_the_start_balances_means_and_spreads_on_average_over_weights() -> None:
     h = (random(400, 200, seed=0) < 0.3).float()
     layer = enn.EILinear(200, 2000, ratio=1.0)
     report = enn.ei_init_(layer, h)
+    assert report.layers[0].first == pytest.approx(float(h.mean()), rel=1e-5)
+    assert report.layers[0].within == pytest.approx(float(h.var(0).mean()), rel=1e-5)
     with torch.no_grad():
         e, r = h @ layer.weight_ee.T, h @ layer.weight_ie.T
         s, d = r @ layer.weight_ei.T, (layer.gain_i * r) @ layer.weight_ei.T  # type: ignore[operator]
