@@ -16,21 +16,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise.errors import InputError
-from equipoise.functional.inverse import condition, newton_schulz, refine, solve
+from equipoise.functional.inverse import condition, refine, solve
 from equipoise.functional.moments import wide
 from equipoise.randomness import generator
 from equipoise.rules.alignment import Transported
 from equipoise.rules.base import Step
 from equipoise.rules.descent import unwatched
-from equipoise.rules.square import Square, invertible_chain, squares
+from equipoise.rules.square import Square, apart, invertible_chain, nearer, squares
 from equipoise.rules.targets import composed
 from equipoise.rules.upkeep import UpkeepOptions, keep_, penalties, sweep_
 
-__all__ = ["InverseOptions", "Inverted", "apart"]
+__all__ = ["InverseOptions", "Inverted"]
 
-_PROBES = 4
-# A layer is looked at once in so many steps: at first, and at most.
-_TURN, _LONGEST = 4, 16
+_PROBES = 8
+# A layer is looked at once in so many steps at most, and so often that it drifts by this share of the tolerance.
+_LONGEST, _SHARE = 16, 0.7
 _DECIDED = ("counts", "turns", "due", "cursors")
 
 
@@ -45,7 +45,7 @@ class InverseOptions(UpkeepOptions):
     """
 
     inverse: Literal["solve", "refine", "track", "transpose"] = "track"
-    tolerance: float = 4e-3
+    tolerance: float = 2.5e-3
     max_refinements: int = 8
 
     def __post_init__(self) -> None:
@@ -54,13 +54,6 @@ class InverseOptions(UpkeepOptions):
             raise InputError(
                 f"tolerance={self.tolerance} is between 0 and 1, and max_refinements={self.max_refinements} not below 0"
             )
-
-
-def apart(matrix: Tensor, columns: Tensor, v: Tensor) -> float:
-    """||v - A X v|| / ||v||, rows v (P, used), X held as ``columns``: its columns as rows."""
-    back = (v @ columns) @ matrix.T
-    back[:, : v.shape[1]] -= v
-    return float(back.norm() / v.norm())
 
 
 class Inverted(Transported):
@@ -81,9 +74,11 @@ class Inverted(Transported):
         self.counts = dict.fromkeys((s.name for s in self.squares), 0)
         self.steps = 0
         # By weight: steps from one look to the next, the step of the next, and where its upkeep goes on.
-        self.turns = {s.name: _TURN for s in self.squares}
-        self.due = {s.name: k % _TURN for k, s in enumerate(self.squares)}
+        self.turns = {s.name: 1 if self.backend == "track" else 4 for s in self.squares}
+        self.due = {s.name: k % self.turns[s.name] for k, s in enumerate(self.squares)}
         self.cursors = dict.fromkeys(self.turns, 0)
+        # Errors of the last batch, a few rows by weight: the directions in which an inverse has to be good.
+        self.errors: dict[str, Tensor] = {}
         self.measured: dict[str, float] = {}
         if self.backend == "track":
             for square in self.squares:
@@ -153,6 +148,11 @@ class Inverted(Transported):
             found[square.name] = square.feedback(columns.to(weight.dtype), weight)
         return found
 
+    def note(self, square: Square, g: Tensor) -> None:
+        """Keep a few of the errors ``g`` at a layer's used units."""
+        rows = g.movedim(1, -1).reshape(-1, square.used)
+        self.errors[square.name] = rows[:: max(1, len(rows) // _PROBES)][:_PROBES].clone()
+
     # What is decided on the host.
 
     def backward(self, x: Tensor, y: Tensor, *, sync: bool = True, generator: torch.Generator | None = None) -> Step:
@@ -195,20 +195,21 @@ class Inverted(Transported):
         self._check_layers(chosen)
 
     def _adapt(self, square: Square, matrix: Tensor) -> None:
-        """Look sooner at a layer whose held inverse has drifted beyond the tolerance, and later at one that stays."""
+        """Look the sooner at a layer the further its held inverse has drifted since the last time."""
         held, name = self.get_buffer(square.name.replace(".", "/")), square.name
-        drift = apart(wide(matrix), wide(held), self._probes(square, wide(matrix))[:, : square.used])
-        if drift > self._tolerance(matrix):
-            self.turns[name] = max(1, self.turns[name] // 2)
-        elif drift < self._tolerance(matrix) / 4:
-            self.turns[name] = min(_LONGEST, 2 * self.turns[name])
+        drift = apart(wide(matrix), wide(held), self._probes(square, wide(matrix)))
+        fit = _SHARE * self._tolerance(matrix) / max(drift, 1e-30)
+        self.turns[name] = max(1, min(_LONGEST, int(self.turns[name] * min(fit, 2.0))))
 
     def _tolerance(self, matrix: Tensor) -> float:
         return max(getattr(self.options, "tolerance", 1.0), 8 * torch.finfo(matrix.dtype).eps)
 
     def _probes(self, square: Square, matrix: Tensor) -> Tensor:
+        """Vectors (P, used) on which an inverse is measured: the last batch's errors, random ones before any."""
         source = generator(self.seed, "probes", square.name)
-        return torch.randn(_PROBES, square.units, generator=source).to(matrix.device, matrix.dtype)
+        v = torch.randn(_PROBES, square.used, generator=source).to(matrix)
+        errors = self.errors.get(square.name)
+        return v if errors is None or not bool(errors.any()) else errors.to(v)
 
     @torch.no_grad()
     def _check_layers(self, chosen: tuple[Square, ...]) -> None:
@@ -220,8 +221,9 @@ class Inverted(Transported):
         for square in chosen:
             kept = params[square.name].detach()
             matrix = wide(square.matrix(kept))
-            tolerance, whole = self._tolerance(kept), self._probes(square, matrix)
-            v = whole[:, : square.used]
+            tolerance, v = self._tolerance(kept), self._probes(square, matrix)
+            source = generator(self.seed, "orthogonality", square.name)
+            whole = torch.randn(_PROBES, square.units, generator=source).to(matrix)
             self.measured[f"orthogonality/{square.link.name}"] = apart(matrix, matrix, whole) * square.units**0.5
             if self.backend == "refine":
                 self.counts[square.name] = self._refinements(square, matrix, v, tolerance)
@@ -249,7 +251,7 @@ class Inverted(Transported):
         residual = apart(matrix, columns, v)
         before, tried = residual, 0
         while not residual <= tolerance and tried < self.options.max_refinements and residual < 1:
-            columns, tried = _nearer(matrix, columns), tried + 1
+            columns, tried = nearer(matrix, columns), tried + 1
             residual = apart(matrix, columns, v)
         if not residual <= tolerance:
             columns = self._solved(square, matrix)
@@ -282,12 +284,3 @@ class Inverted(Transported):
         for name in _DECIDED:
             setattr(self, name, dict(state[name]))
         self.stamp = self._stamp()
-
-
-def _nearer(matrix: Tensor, columns: Tensor) -> Tensor:
-    """A nearer inverse: by Newton-Schulz where all columns are held, else each refined through A^T."""
-    if len(columns) == len(matrix):
-        return newton_schulz(matrix.T, columns)
-    left = columns @ matrix.T
-    left[:, : len(columns)] -= torch.eye(len(columns), dtype=left.dtype, device=left.device)
-    return columns - left @ matrix

@@ -114,6 +114,8 @@ class Gait(Inverted):
             return None
 
         def carry(k: int, g: Tensor, error: Tensor, h: Tensor) -> Tensor:
+            if fresh:
+                self.note(self.by_number[k], g)
             found = self.carried(self.by_number[k], g, h, tensors, feedback)
             # Losses are means: the error is -2 / B times t - a.
             return found - jitter(noise[f"activity{k}"], h, 2 * level / x.shape[0]) if level else found
