@@ -52,9 +52,48 @@ def test_the_task_reference_is_the_gradient_of_a_network_with_layer_normalisatio
         assert values[f"task/{name}"] == pytest.approx(float(a @ b / (a.norm() * b.norm())), abs=1e-6)
 
 
+@pytest.mark.parametrize("bias", ["inside", "after"])
+def test_the_task_reference_keeps_the_bias_in_its_place(bias: str) -> None:
+    """LN(W h + b) or LN(W h) + b under the same readout, written out."""
+    mine = rule(f"inorm:64-30-10,bias={bias}")
+    ((name, circuit),) = ((n, m) for n, m in mine.model.named_modules() if isinstance(m, INormLinear))
+    with torch.no_grad():
+        circuit.bias.copy_(torch.linspace(-3, 3, 30))
+    readout = mine.model[-1]
+    weight = circuit.weight_ee.detach().clone().requires_grad_()
+    drive = X.double() @ weight.T
+    z = torch.nn.functional.layer_norm(drive + circuit.bias if bias == "inside" else drive, (30,))
+    loss = torch.nn.functional.cross_entropy(readout((z if bias == "inside" else z + circuit.bias).relu()), Y)
+    (theirs,) = torch.autograd.grad(loss, weight)
+    mine.backward(X.double(), Y)
+    a, b = circuit.weight_ee.grad.flatten(), theirs.flatten()
+    found_here = measure.normalising(mine, X.double(), Y)[f"task/{name}"]
+    assert found_here == pytest.approx(float(a @ b / (a.norm() * b.norm())), abs=1e-6)
+
+
 def test_lateral_inhibition_is_compared_with_centring() -> None:
     assert found("inorm:64-300-10,gradnorm=lateral,pools=200")["gradient"] > 0.999
     assert found("inorm:64-300-10,gradnorm=center")["gradient"] < 0.99, "and everything else with all of LN"
+
+
+def test_flips_are_of_the_error_as_it_arrives_whatever_the_circuit_does_to_it() -> None:
+    plain, edited = (found(f"inorm:64-30-10{more}") for more in ("", ",gradnorm=center"))
+    assert plain["weight_flips"] > 0.01
+    assert edited["weight_flips"] == plain["weight_flips"]
+    assert edited["error_flips"] == plain["error_flips"]
+
+
+@torch.no_grad()
+def test_the_activitys_cosine_is_of_rates_before_and_after_layer_normalisation() -> None:
+    """Where inhibition is far from ideal, so that the cosine is no 1."""
+    mine = rule("inorm:64-30-10")
+    (circuit,) = (m for m in mine.model.modules() if isinstance(m, INormLinear))
+    circuit.weight_ie.mul_(0.5)
+    z = circuit(X.double())
+    a, b = torch.nn.functional.layer_norm(z, (30,)).relu().flatten(), z.relu().flatten()
+    wanted = float(a @ b / (a.norm() * b.norm()))
+    assert wanted < 0.9
+    assert measure.normalising(mine, X.double(), Y)["output"] == pytest.approx(wanted)
 
 
 def test_moments_are_of_what_enters_each_relu() -> None:
@@ -70,6 +109,18 @@ def test_moments_are_of_what_enters_each_relu() -> None:
     assert values["moments/mean"] == pytest.approx(float(z.mean()))
     assert values["moments/variance"] == pytest.approx(float(z.var(1, correction=0).mean()))
     assert values["moments/second"] == pytest.approx(float(z.square().mean()))
+
+
+def test_moments_of_unnormalised_activity_tell_variance_and_second_moment_apart_and_leave_no_hook() -> None:
+    one = rule("dale:64-30-10")
+    with torch.no_grad():
+        one.model[1].bias.fill_(2.0)
+    z = one.model[:2](X.double()).detach()
+    values = measure.moments(one, X.double(), Y)
+    assert values["moments/second"] == pytest.approx(float(z.square().mean()))
+    assert values["moments/variance"] == pytest.approx(float(z.var(1, correction=0).mean()))
+    assert values["moments/second"] > 2 * values["moments/variance"]
+    assert not any(m._forward_pre_hooks for m in one.model.modules())
 
 
 def test_flips_are_counted_by_hand() -> None:

@@ -205,4 +205,4 @@ def test_published_p_values_are_found_where_the_paper_has_them() -> None:
 @pytest.mark.parametrize("name", list(EXHIBITS))
 def test_exhibits_make_nothing_of_nothing(name: str, tmp_path: Path) -> None:
     found = EXHIBITS[name]([], {}, tmp_path)
-    assert all(isinstance(one, Table) and "Theorem" in one.title for one in found)
+    assert all("Theorem" in one.title for one in found)

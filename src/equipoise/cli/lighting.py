@@ -26,6 +26,7 @@ LIGHT = Run(
     lr=0.1,
     optimizer_options={},
     group_rates={"*_ie": 0.5, "*_ei": 0.003},
+    scheduler="CosineAnnealingLR",
     perturb={"shift": SHIFT},
     measures=["moments"],
 )

@@ -35,11 +35,13 @@ class Ranks:
 class PairedComparison:
     """What ``compare`` says of a - b over pairs.
 
-    difference: the mean with its bias-corrected bootstrap interval; wilcoxon, mann_whitney: rank tests, the second as
-    if the pairs were none; equivalence: p of "|a - b| is at least margin"; divergent: how many runs of a, and of b.
+    difference: the mean with its bias-corrected bootstrap interval; median: of the same differences; wilcoxon,
+    mann_whitney: rank tests, the second as if the pairs were none; equivalence: p of "|a - b| is at least margin";
+    divergent: how many runs of a, and of b.
     """
 
     difference: Estimate
+    median: float
     wilcoxon: Ranks
     mann_whitney: Ranks
     equivalence: float
@@ -169,6 +171,7 @@ def compare(
     d = np.subtract(scored[0], scored[1])
     return PairedComparison(
         difference=bootstrap(d, level=level, seed=seed) if len(d) > 1 else estimate(d),
+        median=float(np.median(d)),
         wilcoxon=wilcoxon(*ranked),
         mann_whitney=mann_whitney(*ranked),
         equivalence=equivalence(scored[0], scored[1], margin),

@@ -8,6 +8,7 @@ from equipoise.plots.curves import fitted_curves as fitted_curves
 from equipoise.plots.curves import learning_curves as learning_curves
 from equipoise.plots.distributions import histogram as histogram
 from equipoise.plots.distributions import scatter as scatter
+from equipoise.plots.joined import joined as joined
 from equipoise.plots.layers import angles as angles
 from equipoise.plots.layers import bars as bars
 from equipoise.plots.layers import images as images

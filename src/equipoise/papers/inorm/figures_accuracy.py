@@ -30,10 +30,11 @@ __all__ = ["against_rate", "against_strength", "comparison", "drawn_against", "p
 
 ORDER = tuple(one.label for one in CONDITIONS.values())
 _CAPTION = (
-    "Pairs share widths, learning rates, data, seed and light. Difference: mean and 95 % bootstrap interval, in points "
-    f"of test accuracy. Equal: p of the test that it is {MARGIN:g} points or more (TOST). Wilcoxon's p is adjusted "
-    "over the lines of the setting (Holm); Mann-Whitney's, the paper's test, is not, and ignores the pairs. Effect: "
-    "the rank-biserial correlation. A run that diverged scores 10 % in means and is the worst in ranks. Verdict: equal "
+    "Pairs share widths, learning rates, data, seed and light; n is their number. Difference: mean with its 95 % "
+    "bootstrap interval, and median, in points of test accuracy. Wilcoxon: the signed-rank test of the pairs, then "
+    "adjusted over the lines of the setting (Holm). TOST: p of the test that the mean difference is "
+    f"{MARGIN:g} points or more. Mann-Whitney's, the paper's test, ignores the pairs and is not adjusted. Effect: the "
+    "rank-biserial correlation. A run that diverged scores 10 % in means and is the worst in ranks. Verdict: equal "
     "within the margin, or by the adjusted p, at 5 %."
 )
 
@@ -58,7 +59,7 @@ def paired_table(found: Sequence[Arm], baseline: str) -> list[Exhibit]:
         adjusted = holm([one.wilcoxon.p for one in compared]) if compared else []
         own = next((arm for arm in group if arm.condition == baseline), None)
         if own is not None and others:
-            lines.append([", ".join(setting), own.label, _told(own), None, None, None, None, None, "baseline"])
+            lines.append([", ".join(setting), own.label, _told(own), *[None] * 7, "baseline"])
         for arm, one, p in zip(others, compared, adjusted, strict=True):
             d = one.difference
             mean = Number(d.mean, fixed(d.mean, 2, sign=True))
@@ -70,6 +71,8 @@ def paired_table(found: Sequence[Arm], baseline: str) -> list[Exhibit]:
                     arm.label,
                     _told(arm),
                     cell,
+                    Number(one.median, fixed(one.median, 2, sign=True)),
+                    _p(one.wilcoxon.p),
                     _p(float(p)),
                     _p(one.equivalence),
                     _beside(one.mann_whitney.p, arm, baseline),
@@ -79,8 +82,8 @@ def paired_table(found: Sequence[Arm], baseline: str) -> list[Exhibit]:
             )
     if not lines:
         return []
-    heads = ["setting", "network", "accuracy, %", f"less {CONDITIONS[baseline].label}, points", "Wilcoxon p"]
-    heads += ["equal p", "Mann-Whitney p", "effect", "verdict"]
+    heads = ["setting", "network", "accuracy, %", f"less {CONDITIONS[baseline].label}, points", "median"]
+    heads += ["Wilcoxon p", "Holm p", "TOST p", "Mann-Whitney p", "effect", "verdict"]
     return [Table(f"Against {CONDITIONS[baseline].label}, pair by pair", heads, lines, _CAPTION)]
 
 
@@ -118,7 +121,7 @@ def published_p(condition: str, baseline: str, setting: Setting) -> float | None
 
 
 def drawn_against(found: Sequence[Arm], baseline: str) -> list[Exhibit]:
-    """Each setting's differences from the baseline, and the accuracy of each pair against the baseline's."""
+    """Each setting's differences from the baseline, and the accuracies of each draw under every condition."""
     exhibits: list[Exhibit] = []
     name = CONDITIONS[baseline].label
     for setting, group in by_setting(found).items():
@@ -132,25 +135,12 @@ def drawn_against(found: Sequence[Arm], baseline: str) -> list[Exhibit]:
         plots.estimates(ax, points, xlabel=f"test accuracy less that of {name}, points")
         title = f"Differences from {name} at the same draws, {told}; bars: 95 % bootstrap intervals"
         exhibits.append(Figure(f"difference-{slug}", title, fig))
-        fig, ax = plots.figure(height=3.6)
-        low, high = _pairs(ax, others)
-        ax.plot([low, high], [low, high], color="0.5", linewidth=0.9, linestyle=(0, (4, 3)))
-        ax.set_xlabel(f"test accuracy of {name}, %")
-        ax.set_ylabel("test accuracy, %")
-        plots.share_legend(fig)
-        exhibits.append(Figure(f"pairs-{slug}", f"Each draw against {name}, {told}; dashed: as good", fig))
+        every = {arm.label: dict(zip(arm.draws, arm.values, strict=True)) for arm in group}
+        fig, ax = plots.figure(height=1.0 + 0.5 * len(every))
+        plots.joined(ax, every, floor=CHANCE, xlabel="test accuracy, %")
+        title = f"Test accuracy at each draw, {told}; lines join networks of one draw"
+        exhibits.append(Figure(f"pairs-{slug}", title, fig))
     return exhibits
-
-
-def _pairs(ax: Any, others: Sequence[Arm]) -> tuple[float, float]:
-    ends: list[float] = []
-    for place, arm in enumerate(others):
-        look = plots.look(place)
-        x = [CHANCE if v is None else v for v in arm.baseline]
-        style = {"marker": look.marker, "markersize": 4.2, "linestyle": "none", "markeredgewidth": 0}
-        ax.plot(x, arm.scored, color=look.color, alpha=0.85, label=arm.label, **style)
-        ends += [*x, *arm.scored]
-    return min(ends), max(ends)
 
 
 def against_rate(*conditions: str) -> Exhibits:
@@ -207,9 +197,7 @@ def _curves(
         curves = {}
         lines: list[list[Cell]] = []
         for label, members in split(group, named).items():
-            at = {
-                x: [float(row.get("test_accuracy") or 0.1) for row in some] for x, some in split(members, place).items()
-            }
+            at = {x: [_scored(row) for row in some] for x, some in split(members, place).items()}
             curves[label] = series(at)
             lines += [[label, Number(x, f"{x:g}"), mean_and_sd([100 * v for v in vs]), len(vs)] for x, vs in at.items()]
         told = ", ".join(setting)

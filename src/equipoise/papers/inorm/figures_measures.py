@@ -16,7 +16,8 @@ from equipoise.papers.exhibits import Cell, Exhibit, Exhibits, Figure, Histories
 from equipoise.papers.inorm.conditions import CONDITIONS
 from equipoise.papers.inorm.figures_accuracy import ORDER, comparison
 from equipoise.papers.inorm.pairing import by_condition, setting_of
-from equipoise.papers.picking import MINUS, curve, mean_and_sd, per_preset, split, values_of
+from equipoise.papers.picking import MINUS, curve, mean_and_sd, per_preset, series, split, values_of
+from equipoise.plots import Series
 from equipoise.randomness import generator
 
 __all__ = ["followed", "lateral", "task"]
@@ -24,7 +25,7 @@ __all__ = ["followed", "lateral", "task"]
 _COSINES = {"output": "activity", "gradient": "gradient, local", "task": "gradient of the task"}
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "moments": {"moments/mean": "mean", "moments/variance": "variance", "moments/second": "raw second moment"},
-    "alignment": {**_COSINES, "exact_angle": "angle to the exact gradient, °"},
+    "alignment": {**_COSINES, "exact_angle": "angle to exact, °"},
     "flips": {"error_flips": "signs of errors", "weight_flips": "signs of gradients of W_EE"},
 }
 TITLES = {
@@ -38,7 +39,8 @@ CAPTIONS = {
     "alignment": "Activity: ReLU of the layer's output and of its layer normalisation. Local gradient: of the sum of "
     "these with respect to W_EE, as the paper's program has it; for lateral inhibition exact centring is the "
     "reference. Gradient of the task: what is written into W_EE, and the loss's gradient with LN in place of "
-    "each circuit. All on held-out images, at the same weights.",
+    "each circuit. Exact: the gradient of the network's own function, all edits of its errors off. All on held-out "
+    "images, at the same weights.",
     "flips": "Of entries that are not 0, on held-out images after the last epoch; each layer by itself, first to last.",
 }
 
@@ -57,11 +59,17 @@ def followed(kind: str, *conditions: str) -> Exhibits:
             drawn = _drawn(groups, histories, columns)
             if drawn and kind != "flips":
                 found.append(Figure(f"{kind}-{slug}", f"{TITLES[kind]} after each epoch, {told}", drawn))
+            barred = _bars(groups) if kind == "alignment" else None
+            if barred:
+                title = f"{TITLES[kind]} after the last epoch, {told}; ± standard deviation over draws"
+                found.append(Figure(f"cosines-{slug}", title, barred))
             for name, members in groups.items():
                 values = {key: values_of(members, key) for key in columns}
                 if not any(values.values()):
                     continue
-                cells: list[Cell] = [mean_and_sd(v, places=3) if v else None for v in values.values()]
+                cells: list[Cell] = [
+                    mean_and_sd(v, places=1 if key.endswith("angle") else 3) if v else None for key, v in values.items()
+                ]
                 if kind == "flips":
                     cells += [_by_layer(members, "weight_flips")]
                 lines.append([told, CONDITIONS[name].label, *cells, len(members)])
@@ -83,7 +91,8 @@ def _drawn(groups: Mapping[str, Sequence[Row]], histories: Histories, columns: M
     panels = {}
     for key, label in columns.items():
         curves = {CONDITIONS[n].label: curve(members, histories, key) for n, members in groups.items()}
-        curves = {name: one for name, one in curves.items() if len(one.x) > 1}
+        # Many bands hide one another; the table has the deviations.
+        curves = {name: Series(one.x, one.mean) for name, one in curves.items() if len(one.x) > 1}
         if curves:
             panels[label] = curves
     if not panels:
@@ -92,6 +101,21 @@ def _drawn(groups: Mapping[str, Sequence[Row]], histories: Histories, columns: M
     for ax, (label, curves) in zip(axes, panels.items(), strict=True):
         plots.learning_curves(ax, curves, xlabel="epoch" if ax is axes[-1] else "", ylabel=label, order=ORDER)
     plots.share_legend(fig)
+    return fig
+
+
+def _bars(groups: Mapping[str, Sequence[Row]]) -> Any:
+    """The cosines after the last epoch, a group of bars for each kind, a bar for each condition."""
+    bars = {}
+    for name, members in groups.items():
+        held = {label: values_of(members, key) for key, label in _COSINES.items()}
+        held = {label.replace(", ", ",\n").replace(" of ", "\nof "): values for label, values in held.items() if values}
+        if held:
+            bars[CONDITIONS[name].label] = series(held)
+    if not bars:
+        return None
+    fig, ax = plots.figure(height=3.2)
+    plots.bars(ax, bars, ylabel="cosine to layer normalisation", order=ORDER)
     return fig
 
 
@@ -109,28 +133,53 @@ def lateral(*conditions: str) -> Exhibits:
     compared = comparison(*conditions)
 
     def made(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
-        return [*compared(rows, histories, folder), _theorem()]
+        return [*compared(rows, histories, folder), *_theorem()]
 
     return made
 
 
-def _theorem() -> Table:
-    """Theorem 1 with numbers: how far the pooled error is from the mean, over 500 draws of the weights."""
-    lines: list[list[Cell]] = []
-    spread = {"uniform": 3**-0.5, "exponential": 1.0, "log_normal": math.sqrt(math.e - 1), "equal": 0.0}
-    for law in POOLING:
-        for units in (100, 234, 500):
-            delta = torch.randn(units, generator=generator(0, "theorem", units), dtype=torch.float64)
-            delta = (delta - delta.mean()) / delta.std(correction=0)
-            pooled = [float(pooling_weights(units, law=law, seed=seed).double() @ delta) for seed in range(500)]
-            measured = math.sqrt(sum(v**2 for v in pooled) / len(pooled))
-            lines.append([law.replace("_", "-"), units, measured, spread[law] / math.sqrt(units)])
-    heads = ["weights", "units n", "measured", "CV / √n"]
+WIDTHS = (10, 30, 100, 234, 500)
+# Of each law of weights its coefficient of variation.
+SPREAD = {"uniform": 3**-0.5, "exponential": 1.0, "log_normal": math.sqrt(math.e - 1), "equal": 0.0}
+
+
+def _pooled(law: str, units: int) -> float:
+    """The root mean square, over 500 draws of the weights, of the pooled error less the mean of errors that are 0, 1
+    in mean and standard deviation and do not depend on them."""
+    delta = torch.randn(units, generator=generator(0, "theorem", units), dtype=torch.float64)
+    delta = (delta - delta.mean()) / delta.std(correction=0)
+    pooled = [float(pooling_weights(units, law=law, seed=seed).double() @ delta) for seed in range(500)]
+    return math.sqrt(sum(v**2 for v in pooled) / len(pooled))
+
+
+def _theorem() -> list[Exhibit]:
+    """Theorem 1 with numbers: how far the pooled error is from the mean, against the number of units."""
+    measured = {law: [_pooled(law, units) for units in WIDTHS] for law in POOLING}
+    theory = {law: [SPREAD[law] / math.sqrt(units) for units in WIDTHS] for law in POOLING}
+    lines: list[list[Cell]] = [
+        [law.replace("_", "-"), units, Number(ours, f"{ours:.4f}"), Number(wanted, f"{wanted:.4f}")]
+        for law in POOLING
+        for units, ours, wanted in zip(WIDTHS, measured[law], theory[law], strict=True)
+        if units >= 100
+    ]
+    spread = [law for law in POOLING if SPREAD[law]]
+    curves, rings = (
+        {law.replace("_", "-"): Series(WIDTHS, held[law]) for law in spread} for held in (measured, theory)
+    )
+    fig, ax = plots.figure(height=3.2)
+    options = {"xlabel": "units n", "ylabel": "error, in sd of the errors", "log": True}
+    plots.learning_curves(ax, curves, theory=rings, theory_label="CV / √n", **options)
+    ax.set_xscale("log")
+    ax.set_xticks(WIDTHS, [str(units) for units in WIDTHS])
+    ax.set_yticks((0.03, 0.1, 0.3), ["0.03", "0.1", "0.3"])
+    ax.minorticks_off()
     caption = (
         "Root mean square over 500 draws of the weights of the pooled error less the mean error, in standard "
         "deviations of the errors, which do not depend on the weights; CV: the weights' coefficient of variation."
     )
-    return Table("How far a pooled error is from the mean (Theorem 1)", heads, lines, caption)
+    title = "How far a pooled error is from the mean (Theorem 1)"
+    heads = ["weights", "units n", "measured", "CV / √n"]
+    return [Figure("theorem", title, fig), Table(title, heads, lines, caption)]
 
 
 def task(*conditions: str) -> Exhibits:

@@ -20,16 +20,21 @@ _NETWORK = {"model", "experiment", "version"}
 _TAUGHT = "options.center"  # PEPITA's, which is what its conditions differ in
 
 Setting = tuple[str, ...]
+Draw = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One condition against the baseline at one setting: accuracies in per cent, None for a run that diverged."""
+    """One condition against the baseline at one setting: accuracies in per cent, None for a run that diverged.
+
+    ``draws``: what each pair shares.
+    """
 
     setting: Setting
     condition: str
     values: tuple[float | None, ...]
     baseline: tuple[float | None, ...]
+    draws: tuple[Draw, ...]
 
     @property
     def label(self) -> str:
@@ -82,7 +87,7 @@ def by_condition(rows: Sequence[Row], conditions: Sequence[str] = ()) -> dict[st
     return {name: members for name, members in found.items() if members}
 
 
-def draw_of(row: Row) -> tuple[tuple[str, str], ...]:
+def draw_of(row: Row) -> Draw:
     """Everything that two runs of a pair share: sizes, rates, data, light, seed, epochs."""
     sizes = str(row["model"]).partition(":")[2].partition(",")[0]
     shared = {k: str(v) for k, v in row.items() if k.partition(".")[0] in FIELDS - _NETWORK and k != _TAUGHT}
@@ -104,7 +109,8 @@ def arms(rows: Sequence[Row], *, baseline: str = "ln", conditions: Sequence[str]
         for name, mine in by_draw.items():
             shared = sorted(set(mine) & set(against))
             if shared:
-                found.append(Arm(setting, name, tuple(mine[d] for d in shared), tuple(against[d] for d in shared)))
+                values, base = (tuple(one[d] for d in shared) for one in (mine, against))
+                found.append(Arm(setting, name, values, base, tuple(shared)))
     return found
 
 
