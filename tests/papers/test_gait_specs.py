@@ -175,7 +175,7 @@ def test_depth_and_looks_change_the_network_alone() -> None:
             bad().runs(0)
     with pytest.raises(InputError, match="condition"):
         Compared(conditions=("gpp",)).runs(0)
-    mine = Compared("imagenet", ("bp", "gp"), data="imagenet,folder=mine,size=64", model="gait-imagenet:3x64x64-7")
+    mine = Compared("imagenet", ("bp", "gp"), data="imagenet,name=mine,size=64", model="gait-imagenet:3x64x64-7")
     assert [run.model for run in mine.runs(0)] == ["gait-imagenet:3x64x64-7,auxiliary=no", "gait-imagenet:3x64x64-7"]
 
 

@@ -25,7 +25,7 @@ from equipoise.registry import Registry
 
 __all__ = ["describe", "load", "loaders", "names", "register"]
 
-Loader = Callable[[Path | None], Any]
+Loader = Callable[..., Any]
 loaders: Registry[Loader] = Registry("dataset")
 
 
@@ -34,16 +34,41 @@ def load(name: str, *, folder: str | Path | None = None) -> Dataset:
 
     ``folder`` holds the sets that are files, each in a folder of its own name; without it the environment
     variable EQUIPOISE_DATA is used, and without that only embedded sets can be had. The two sets loaded last
-    stay in memory, so their tensors are shared: do not write into them.
-    Raises InputError for an unknown or missing set, StorageError for a damaged file.
+    stay in memory, so their tensors are shared: do not write into them. Options of a loader, its keyword arguments,
+    stand behind a comma, as in ``imagenet,size=64,fit=squash``.
+    Raises InputError for an unknown or missing set or option, StorageError for a damaged file.
     """
     if not isinstance(name, str):
         raise InputError(f"a dataset is named by a string, not by {type(name).__name__}")
     if ":" in name:
         return from_path(name)
-    loader = loaders[name]
+    base, *words = name.split(",")
+    loader = loaders[base]
+    given = _options(base, loader, words)
     place = folder if folder is not None else os.environ.get("EQUIPOISE_DATA") or None
-    return as_dataset(loader(None if place is None else Path(place).expanduser()), name)
+    return as_dataset(loader(None if place is None else Path(place).expanduser(), **given), name)
+
+
+def _options(name: str, loader: Loader, words: list[str]) -> dict[str, Any]:
+    """Keyword arguments of ``loader`` from KEY=VALUE words, each in the type of its default; yes and no switch."""
+    if not words:
+        return {}
+    parameters = inspect.signature(loader).parameters.values()
+    defaults = {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    found: dict[str, Any] = {}
+    for word in words:
+        key, _, text = word.partition("=")
+        if key not in defaults or not text:
+            known = ", ".join(f"{one}={default}" for one, default in defaults.items()) or "none"
+            raise InputError(
+                f"dataset '{name}' has no option '{word}'; options are KEY=VALUE, here with defaults: {known}"
+            )
+        kind = type(defaults[key])
+        try:
+            found[key] = {"yes": True, "no": False}[text] if kind is bool else kind(text)
+        except (ValueError, KeyError):
+            raise InputError(f"dataset '{name}': '{text}' is no value of {key}") from None
+    return found
 
 
 def names() -> tuple[str, ...]:
@@ -52,8 +77,8 @@ def names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> str:
-    """One line about a dataset: its title, or the first line of its loader's docstring."""
-    loader = loaders[name]
+    """One line about a dataset, options or not: its title, or the first line of its loader's docstring."""
+    loader = loaders[name.partition(",")[0]]
     if isinstance(loader, ImageSet):
         return loader.title
     return (inspect.getdoc(loader) or "").partition("\n")[0]
@@ -61,8 +86,8 @@ def describe(name: str) -> str:
 
 def register(name: str) -> Callable[[Loader], Loader]:
     """Enter the decorated loader under ``name``; a name that is taken, or holds a colon, is refused."""
-    if not name or ":" in name:
-        raise InputError(f"'{name}' cannot name a dataset: a colon means package.module:function")
+    if not name or ":" in name or "," in name:
+        raise InputError(f"'{name}' cannot name a dataset: a colon means package.module:function, a comma options")
     return loaders.register(name)
 
 
@@ -144,19 +169,22 @@ register("digits")(digits)
 
 
 @register("imagenet")
-def _imagenet(folder: Path | None) -> Dataset:
+def _imagenet(
+    folder: Path | None, *, size: int = 224, fit: str = "crop", normalise: bool = False, name: str = "imagenet"
+) -> Dataset:
     """ImageNet (ILSVRC 2012) photographs, 3x224x224, 1,000 classes, image folders decoded batch by batch.
 
-    For another size write a function of your own around ``data.image_folders(folder, size=64)``.
+    Any other folder of ``train/<class>/*`` and ``val/<class>/*`` in the data folder, by ``name``; other sizes by
+    ``size``; ``fit`` and ``normalise`` are those of ``data.image_folders``.
     """
     place = "; it is licensed, get it from image-net.org"
     if folder is None:
         raise no_folder("imagenet", place)
-    root = folder / "imagenet"
+    root = folder / name
     if not (root / "train").is_dir() or not (root / "val").is_dir():
         raise InputError(
-            f"imagenet is not in {root}; expected there train/<wnid>/*.JPEG and val/<wnid>/*.JPEG{place} "
-            "and sort its validation images into one folder per class"
+            f"{name} is not in {root}; expected there train/<wnid>/*.JPEG and val/<wnid>/*.JPEG"
+            + (f"{place} and sort its validation images into one folder per class" if name == "imagenet" else "")
         )
-    note = "tested on the published validation images: the test labels are not public"
-    return folders.image_folders(root, size=224, name="imagenet", note=note)
+    note = "tested on the published validation images: the test labels are not public" if name == "imagenet" else ""
+    return folders.image_folders(root, size=size, name=name, note=note, fit=fit, normalise=normalise)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,45 +13,75 @@ import torch
 from torch import Tensor
 
 from equipoise.data.files import Decoded, damaged, read_bytes, reason
-from equipoise.data.images import centre_crop, decode, decode_all, exact, pool, require_pillow
+from equipoise.data.images import FITS, decode, decode_all, exact, pool, require_pillow
 from equipoise.data.types import Dataset, Split
-from equipoise.errors import InputError, StorageError
+from equipoise.errors import InputError, StorageError, unknown_name
 
 __all__ = ["FolderSplit", "image_folders", "read_tiny_train", "read_tiny_val"]
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 _TINY = (3, 64, 64)
+# ImageNet's mean and standard deviation of red, green and blue, as everybody normalises by.
+_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, eq=False)
 class FolderSplit(Split):
     """A split that stays on disk: ``batch`` decodes its images when they are asked for.
 
-    images: int64 (N,), row numbers in ``paths``; labels: int64 (N,). Each image is resized so that its
-    shorter side is size * 8 / 7, and its central size x size square is taken. The rest is as in ``Split``.
+    images: int64 (N,), row numbers in ``paths``; labels: int64 (N,). fit: "crop" resizes each image so that its
+    shorter side is size * 8 / 7 and takes its central size x size square; "squash" resizes it whole to size x size.
+    normalise: less ImageNet's mean, over its standard deviation, per colour. A file that is no usable image ends the
+    run with its name, at the first batch that has it: nothing is left out in silence. The rest is as in ``Split``.
     """
 
     paths: tuple[str, ...] = ()
     size: int = 224
+    fit: str = "crop"
+    normalise: bool = False
+    _asked: dict[int, Future[np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (3, self.size, self.size)
 
+    def ahead(self, index: Tensor) -> None:
+        """Start to decode the samples in ``index``, which ``batch`` will ask for next; other starts are dropped."""
+        require_pillow()
+        rows = self._rows(index)
+        for row in self._asked.keys() - set(rows):
+            self._asked.pop(row).cancel()
+        for row in rows:
+            if row not in self._asked:
+                self._asked[row] = _threads().submit(self._decoded, row)
+
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         require_pillow()
         index = index.to(self.labels.device)
-        names = [self.paths[row] for row in self.images.index_select(0, index).tolist()]
-        fit = centre_crop(self.size)
-        pixels = np.empty((len(names), self.size, self.size, 3), np.uint8)
-
-        def work(row: int) -> None:
-            pixels[row] = decode(read_bytes(Path(names[row])), 3, fit, lambda: names[row])
-
-        with pool() as threads:
-            list(threads.map(work, range(len(names))))
+        rows = self._rows(index)
+        started = {
+            row: self._asked.pop(row, None) or _threads().submit(self._decoded, row) for row in dict.fromkeys(rows)
+        }
+        pixels = np.empty((len(rows), self.size, self.size, 3), np.uint8)
+        try:
+            for place, row in enumerate(rows):
+                pixels[place] = started[row].result()
+        except BaseException:
+            for one in started.values():
+                one.cancel()
+            raise
         images = torch.from_numpy(pixels).to(self.labels.device).permute(0, 3, 1, 2)
-        return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255), self.labels[index]
+        images = images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        if self.normalise:
+            images.sub_(images.new_tensor(_MEAN)[:, None, None]).div_(images.new_tensor(_SD)[:, None, None])
+        return images, self.labels[index]
+
+    def _rows(self, index: Tensor) -> list[int]:
+        return self.images.index_select(0, index.to(self.images.device)).tolist()
+
+    def _decoded(self, row: int) -> np.ndarray:
+        name = self.paths[row]
+        return decode(read_bytes(Path(name)), 3, FITS[self.fit](self.size), lambda: name)
 
     def check_images(self) -> None:
         """Raise InputError unless the rows point into the list of files, which ``batch`` alone reads."""
@@ -58,15 +90,32 @@ class FolderSplit(Split):
             raise InputError(f"the rows of a FolderSplit must be int64 in 0..{len(self.paths) - 1}")
 
 
-def image_folders(folder: str | Path, *, size: int = 224, name: str = "", note: str = "") -> Dataset:
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """The threads that decode, for all splits: one a core, at most eight."""
+    return pool()
+
+
+def image_folders(
+    folder: str | Path,
+    *,
+    size: int = 224,
+    name: str = "",
+    note: str = "",
+    fit: str = "crop",
+    normalise: bool = False,
+) -> Dataset:
     """A dataset of the files ``train/<class>/*`` and ``val/<class>/*`` in ``folder``, decoded batch by batch.
 
-    ``val`` is the test split. Classes are the sorted folders of ``train``; files are .jpeg, .jpg or .png.
+    ``val`` is the test split. Classes are the sorted folders of ``train``; files are .jpeg, .jpg or .png. fit and
+    normalise: as in ``FolderSplit``. Only a batch, and the next one, are ever in memory.
     Raises InputError when the layout is not there, StorageError for a class that is empty or not in train.
     """
     folder = Path(folder)
     if size < 1:
         raise InputError(f"images cannot have {size} pixels a side")
+    if fit not in FITS:
+        raise unknown_name("way to fit an image,", fit, FITS)
     for part in ("train", "val"):
         if not (folder / part).is_dir():
             raise InputError(f"{folder} has no folder '{part}'; expected train/<class>/* and val/<class>/*")
@@ -82,7 +131,8 @@ def image_folders(folder: str | Path, *, size: int = 224, name: str = "", note: 
             members = _members(folder / part / wnid)
             paths += members
             labels += [label] * len(members)
-        splits.append(FolderSplit(torch.arange(len(paths)), torch.tensor(labels), paths=tuple(paths), size=size))
+        given = {"paths": tuple(paths), "size": size, "fit": fit, "normalise": normalise}
+        splits.append(FolderSplit(torch.arange(len(paths)), torch.tensor(labels), **given))  # type: ignore[arg-type]
     return Dataset(name or folder.name, splits[0], splits[1], tuple(classes), note)
 
 

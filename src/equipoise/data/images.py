@@ -17,7 +17,7 @@ from equipoise.data.files import damaged, needs, reason
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["JPEG", "centre_crop", "decode", "decode_all", "exact", "pool", "require_pillow"]
+__all__ = ["FITS", "JPEG", "centre_crop", "decode", "decode_all", "exact", "pool", "require_pillow", "squash"]
 
 JPEG = b"\xff\xd8\xff"
 # Pillow releases the GIL only inside the codec: for thumbnails threads are slower than a plain loop
@@ -63,6 +63,14 @@ def centre_crop(size: int) -> Callable[[Image.Image], Image.Image]:
         return image.resize((width, height), _BILINEAR).crop((left, top, left + size, top + size))
 
     return fit
+
+
+def squash(size: int) -> Callable[[Image.Image], Image.Image]:
+    """A fitter that resizes the whole image to size x size, whatever its sides were."""
+    return lambda image: image.resize((size, size), _BILINEAR)
+
+
+FITS: dict[str, Callable[[int], Callable[[Image.Image], Image.Image]]] = {"crop": centre_crop, "squash": squash}
 
 
 def decode(

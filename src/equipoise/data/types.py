@@ -56,6 +56,9 @@ class Split:
             return images.to(torch.float32).div_(255), labels
         return images.to(torch.float32), labels
 
+    def ahead(self, index: Tensor) -> None:
+        """Say that ``batch(index)`` comes next; splits in memory have nothing to prepare."""
+
     def check_images(self) -> None:
         """Raise InputError unless the images have a fit shape and dtype and are all finite."""
         images = self.images

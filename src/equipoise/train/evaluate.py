@@ -34,8 +34,12 @@ def evaluate(parts: Parts, split: data.Split, name: str, *, stopper: Stopper | N
     for start in range(0, len(split), rows):
         if stopper is not None and stopper.reason:
             return None
-        index = torch.arange(start, min(start + rows, len(split)), device=split.labels.device)
+        index, following = (
+            torch.arange(first, min(first + rows, len(split)), device=split.labels.device)
+            for first in (start, min(start + rows, len(split)))
+        )
         x, y = parts.batch(split, index)
+        split.ahead(following)
         y = parts.target(x, y)
         with parts.autocast():
             output = parts.model(x)

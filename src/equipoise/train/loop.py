@@ -83,17 +83,18 @@ class Loop:
         self.parts.model.train()
         while self.step < end:
             start = (self.step - epoch * self.per_epoch) * run.batch_size
-            self._one(order[start : start + run.batch_size])
+            self._one(order[start : start + run.batch_size], order[start + run.batch_size :][: run.batch_size])
             self.step += 1
             reason = self._between()
             if reason:
                 return reason
         return ""
 
-    def _one(self, index: Tensor) -> None:
-        """One step: batch, backward by the rule, clipping, optimiser, upkeep."""
+    def _one(self, index: Tensor, following: Tensor) -> None:
+        """One step: batch, backward by the rule, clipping, optimiser, upkeep; ``following`` comes next."""
         parts, run = self.parts, self.parts.run
         x, y = parts.batch(parts.train, index)
+        parts.train.ahead(following)
         if run.augment != "none":
             x = _AUGMENT[run.augment](x, self._augment.manual_seed(derive(run.seed, "augment", self.step)))
         if parts.light is not None:

@@ -38,7 +38,7 @@ class Compared:
         where: the network: shallow, deep, imagenet, imagenet-cifar10, or one of them on digits, as shallow-digits
         conditions: their names
         scale: how much is trained
-        data: another data set, as imagenet,folder=mine,size=64; the network's own if not given
+        data: another data set, as imagenet,name=mine,size=64; the network's own if not given
         model: another network of the kind, as gait-imagenet:3x64x64-100,width=0.5, for other data
     """
 
