@@ -7,9 +7,11 @@ INHIBITION, STEP = "src/equipoise/functional/inhibition.py", "src/equipoise/func
 CIRCUIT, INORM = "src/equipoise/nn/circuit.py", "src/equipoise/nn/inorm.py"
 DANN, LATERAL, ONOFF = "src/equipoise/nn/dann.py", "src/equipoise/nn/lateral.py", "src/equipoise/nn/onoff.py"
 CONSTRAINTS, BASE = "src/equipoise/nn/constraints.py", "src/equipoise/rules/base.py"
+BACKPROP = "src/equipoise/rules/backprop.py"
 
 IDENTITY = ("tests/identity/test_inorm.py", "tests/identity/test_inorm_parts.py")
 OBJECTIVES = ("tests/identity/test_inorm_objectives.py",)
+BY_HAND = ("tests/identity/test_circuits_by_hand.py",)
 INVARIANTS = ("tests/invariants/test_inorm.py",)
 TRANSFORMS = ("tests/transforms/test_inorm.py",)
 INPUT = ("tests/reliability/test_inorm_input.py",)
@@ -54,8 +56,27 @@ MUTANTS = (
         "return apart / d",
         IDENTITY,
     ),
-    Mutant("inorm/step-loses-the-mean", STEP, "(m - slope * m) * each", "(-slope * m) * each", OBJECTIVES),
-    Mutant("inorm/step-loses-the-division", STEP, "de if ctx.straight else de /", "de if True else de /", OBJECTIVES),
+    Mutant("inorm/step-loses-the-mean", STEP, "torch.addcmul(factor * total,", "torch.addcmul(0 * total,", OBJECTIVES),
+    Mutant(
+        "inorm/step-loses-the-division", STEP, "return g if straight else g *", "return g if True else g *", BY_HAND
+    ),
+    Mutant("inorm/step-centres-twice-as-much", STEP, "g.sum(0), alpha=1 /", "g.sum(0), alpha=2 /", BY_HAND),
+    Mutant(
+        "inorm/step-mixes-up-the-pools",
+        STEP,
+        "torch.cat([de, w_ei.t() @ to_s,",
+        "torch.cat([de, w_ei.t() @ de,",
+        BY_HAND,
+    ),
+    Mutant(
+        "inorm/by-hand-sends-the-error-through-excitation-alone",
+        "src/equipoise/nn/dale.py",
+        "torch.addmm(self.weight_ee.t() @ g, self.weight_ie.t(), inhibited).t()",
+        "(self.weight_ee.t() @ g).t()",
+        BY_HAND,
+    ),
+    Mutant("inorm/by-hand-despite-hooks", BACKPROP, "or not unwatched(self.model, x)", "or False", BY_HAND),
+    Mutant("inorm/by-hand-forgets-the-local-losses", BASE, "dict(*done[2:])", "{}", BY_HAND),
     Mutant("inorm/pool-rounds-up", CIRCUIT, "math.floor(ratio * units + 1e-9)", "math.ceil(ratio * units)", INVARIANTS),
     Mutant("inorm/negative-rates-pass", CIRCUIT, "if self.dale and bool((batch < 0)", "if bool((batch > 9)", INPUT),
     Mutant(
