@@ -19,6 +19,7 @@ from tests.sabotages import (
     papers,
     pepita,
     rules,
+    spiking,
     sweep,
     train,
 )
@@ -44,4 +45,5 @@ MUTANTS = (
     *balance_graph.MUTANTS,
     *balance_solvers.MUTANTS,
     *balance_training.MUTANTS,
+    *spiking.MUTANTS,
 )

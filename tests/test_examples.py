@@ -35,6 +35,8 @@ SAYS: dict[str, Callable[[str], bool]] = {
     "balance_in_training": lambda out: max(fractions(out)[:-1]) < 1e-5 and fractions(out)[-1] > 0.85,
     # Per cent: layer norm, E-I without norm, I-Norm, I-Norm + center; inhibition makes up for most of what is missing.
     "inorm_changing_light": lambda out: min(fractions(out)[2:]) > fractions(out)[1] + 15 > 50,
+    # Rates of three layers, then the accuracy.
+    "spiking_digits": lambda out: all(0.05 < rate < 0.4 for rate in fractions(out)[:3]) and fractions(out)[3] > 0.85,
     "pepita_lightning": lambda out: fractions(out)[-1] > 0.85,
     "pepita_trainer": lambda out: fractions(out)[-1] > 0.85,
 }

@@ -1,0 +1,86 @@
+"""Sabotages of spiking cells and E-I circuits: surrogates, sequences, stabilisation, the start from data, time."""
+
+from tests.mutants import Mutant
+
+SEQUENCE, SURROGATES = "src/equipoise/functional/lif_sequence.py", "src/equipoise/functional/surrogates.py"
+CURRENT, SCALES = "src/equipoise/functional/ei_current.py", "src/equipoise/functional/ei_scales.py"
+ENCODERS, LAYER, START = "src/equipoise/functional/encoders.py", "src/equipoise/nn/ei.py", "src/equipoise/nn/ei_init.py"
+TIME, BACK = "src/equipoise/nn/spiking.py", "src/equipoise/nn/ei_recurrent.py"
+
+CELLS, ONE = ("tests/identity/test_spiking.py",), ("tests/identity/test_ei_current.py",)
+CIRCUITS = ("tests/identity/test_ei_layers.py",)
+INVARIANTS, FILES = "tests/invariants/test_spiking.py", "tests/transforms/test_spiking.py"
+ERRATA = "tests/reference/test_errata_spiking.py"
+BALANCE = (f"{INVARIANTS}::test_the_start_balances_means_and_spreads_on_average_over_weights",)
+
+MUTANTS = (
+    Mutant(
+        "spiking/tie-stays-silent",
+        SEQUENCE,
+        "torch.ge(h_t, threshold, out=s_t)",
+        "torch.gt(h_t, threshold, out=s_t)",
+        CELLS,
+    ),
+    Mutant(
+        "spiking/error-does-not-leak",
+        SEQUENCE,
+        "_add(before, after, leak, 1, before)",
+        "_add(before, after, 1.0, 1, before)",
+        CELLS,
+    ),
+    Mutant(
+        "spiking/error-survives-a-hard-reset",
+        SEQUENCE,
+        "keep = (1 - s if hard else torch.ones_like(h)) - own",
+        "keep = torch.ones_like(h) - own",
+        CELLS,
+    ),
+    Mutant("spiking/last-potential-has-no-error", SEQUENCE, "rows[-1].add_(g_last)", "pass", CELLS),
+    Mutant(
+        "spiking/arctangent-without-pi",
+        SURROGATES,
+        "(1 + (u * (math.pi * a / 2)).square())",
+        "(1 + (u * (a / 2)).square())",
+        CELLS,
+    ),
+    Mutant("spiking/any-value-but-0-divides", CURRENT, "positive = d > 0", "positive = d != 0", ONE),
+    Mutant("spiking/least-of-the-batch", CURRENT, ".amin(_across(unit_dim), keepdim=True)", ".amin()", ONE),
+    Mutant("spiking/division-sends-back-its-sign", CURRENT, "dd = -de * ratio", "dd = de * ratio", ONE),
+    Mutant(
+        "spiking/gain-without-the-variance",
+        SCALES,
+        "math.sqrt(power) / (first",
+        "math.sqrt(second) / (first",
+        (f"{INVARIANTS}::test_the_general_start_is_the_papers_for_spikes",),
+    ),
+    Mutant(
+        "spiking/gradient-over-the-units",
+        LAYER,
+        "scale_gradient(self.weight_ei, 1 / self.fan_in)",
+        "scale_gradient(self.weight_ei, 1 / self.units)",
+        CIRCUITS,
+    ),
+    Mutant(
+        "spiking/start-is-forgotten",
+        LAYER,
+        "self.initialised.fill_(True)",
+        "pass",
+        (f"{FILES}::test_a_start_from_data_is_remembered_in_a_file",),
+    ),
+    Mutant("spiking/variance-of-the-sample", START, "spread / (self.rows - 1)", "spread / self.rows", BALANCE),
+    Mutant(
+        "spiking/axes-not-exchanged",
+        TIME,
+        "return x.transpose(0, 1)",
+        "return x.reshape(x.shape[1], x.shape[0], *x.shape[2:])",
+        (f"{ERRATA}::test_s12_folding_without_exchanging_the_axes_scrambles_samples",),
+    ),
+    Mutant("spiking/bright-pixels-late", ENCODERS, "(1 - x.clamp(max=1))", "x.clamp(max=1)", CIRCUITS),
+    Mutant(
+        "spiking/recurrent-inhibition-excites",
+        BACK,
+        "i + self.layer._within(spikes",
+        "i - self.layer._within(spikes",
+        CIRCUITS,
+    ),
+)
