@@ -32,13 +32,6 @@ BARS = {
     "gait.deep.trained.vs_bp": 2.0,
     "gait.deep.trained.degrees_to_exact": 0.5,
     "gait.conv.vs_bp": 3.0,
-    "gait.deep.vs_bp": 2.0,
-    "gait.deep.degrees_to_exact": 0.5,
-    "gait.deep.no_upkeep.vs_bp": 1.8,
-    "gait.deep.no_upkeep.degrees_to_exact": 0.5,
-    "gait.deep.trained.vs_bp": 2.0,
-    "gait.deep.trained.degrees_to_exact": 0.5,
-    "gait.conv.vs_bp": 3.0,
     "import.vs_torch": 1.25,
     "demo.seconds": 120.0,
 }

@@ -24,7 +24,7 @@ LEAN = "gait-imagenet:3x224x224-1000,auxiliary=no"
 UPKEEP = {"upkeep": "probe"}
 REAL_STEPS = 300
 # A block of steps, so that what is done for one layer at a time is spread over it.
-BLOCK, EFFORT = 1.5, Effort(least=8, most=24, width=0.1)
+BLOCK, EFFORT = 1.0, Effort(least=8, most=16, width=0.1)
 
 Batches = tuple[tuple[Tensor, Tensor], ...]
 
