@@ -134,6 +134,11 @@ def test_flips_are_counted_by_hand() -> None:
     values = measure.normalising(one, X.double(), Y)
     assert values["error_flips"] == pytest.approx(flips)
     assert 0 < values["error_flips"] < 0.5
+    circuit = next(m for m in one.model if isinstance(m, INormLinear))
+    plain, moved = (torch.autograd.grad(circuit(X.double()), circuit.weight_ee, g)[0] for g in (z.grad, centred))
+    other = float((plain * moved < 0).sum() / (plain != 0).sum())
+    assert values["weight_flips"] == pytest.approx(other)
+    assert abs(other - flips) > 0.01
 
 
 @pytest.mark.parametrize("name", ["bp", "fa", "dfa"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from equipoise.plots.parts import legend, require
 from equipoise.plots.style import FAINT, LOOKS, PAPER, styled
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["joined"]
 
+Draw = TypeVar("Draw", bound="Hashable")
+
 
 @styled
 def joined(
-    ax: Axes, rows: Mapping[str, Mapping[Hashable, float | None]], *, floor: float = math.nan, xlabel: str = ""
+    ax: Axes, rows: Mapping[str, Mapping[Draw, float | None]], *, floor: float = math.nan, xlabel: str = ""
 ) -> Axes:
     """A row per condition, from the top in the order given, each under its label; a dot for each draw's value.
 
@@ -38,11 +40,17 @@ def joined(
             ax.plot(
                 [scored[above][draw], scored[below][draw]], [place, place + 1], color=FAINT[0], linewidth=0.7, alpha=0.5
             )
-    dots = {"linestyle": "none", "color": ours.color, "markeredgecolor": PAPER[0]}
-    crosses = {"linestyle": "none", "color": ours.color, "marker": "x", "markersize": 6, "markeredgewidth": 1.6}
+    dots: dict[str, Any] = {"linestyle": "none", "color": ours.color, "markeredgecolor": PAPER[0]}
+    crosses: dict[str, Any] = {"color": ours.color, "marker": "x", "markersize": 6, "markeredgewidth": 1.6}
+    crosses["linestyle"] = "none"
     lost = False
     for place, name in enumerate(names):
-        plate = {"boxstyle": "square,pad=0.1", "facecolor": PAPER[0], "edgecolor": "none", "alpha": 0.85}
+        plate: dict[str, Any] = {
+            "boxstyle": "square,pad=0.1",
+            "facecolor": PAPER[0],
+            "edgecolor": "none",
+            "alpha": 0.85,
+        }
         ax.annotate(
             name, (0, place - 0.22), xycoords=("axes fraction", "data"), va="bottom", fontsize=9.5, bbox=plate, zorder=5
         )

@@ -11,7 +11,7 @@ import torch
 
 from equipoise import data, plots
 from equipoise.errors import EquipoiseError
-from equipoise.nn.lateral import POOLING, pooling_weights
+from equipoise.nn.lateral import pooling_weights
 from equipoise.papers.exhibits import Cell, Exhibit, Exhibits, Figure, Histories, Number, Row, Table
 from equipoise.papers.inorm.conditions import CONDITIONS
 from equipoise.papers.inorm.figures_accuracy import ORDER, comparison
@@ -154,15 +154,15 @@ def _pooled(law: str, units: int) -> float:
 
 def _theorem() -> list[Exhibit]:
     """Theorem 1 with numbers: how far the pooled error is from the mean, against the number of units."""
-    measured = {law: [_pooled(law, units) for units in WIDTHS] for law in POOLING}
-    theory = {law: [SPREAD[law] / math.sqrt(units) for units in WIDTHS] for law in POOLING}
+    measured = {law: [_pooled(law, units) for units in WIDTHS] for law in SPREAD}
+    theory = {law: [SPREAD[law] / math.sqrt(units) for units in WIDTHS] for law in SPREAD}
     lines: list[list[Cell]] = [
         [law.replace("_", "-"), units, Number(ours, f"{ours:.4f}"), Number(wanted, f"{wanted:.4f}")]
-        for law in POOLING
+        for law in SPREAD
         for units, ours, wanted in zip(WIDTHS, measured[law], theory[law], strict=True)
         if units >= 100
     ]
-    spread = [law for law in POOLING if SPREAD[law]]
+    spread = [law for law in SPREAD if SPREAD[law]]
     curves, rings = (
         {law.replace("_", "-"): Series(WIDTHS, held[law]) for law in spread} for held in (measured, theory)
     )
