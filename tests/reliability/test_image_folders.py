@@ -104,7 +104,7 @@ def test_a_broken_file_ends_the_run_with_its_name_and_a_repaired_one_lets_it_go_
     broken = tmp_path / "p" / "train" / "class1" / "2.JPEG"
     good = broken.read_bytes()
     run = Run(model="gait-imagenet:3x12x12-3,width=0.1", data="imagenet,name=p,size=12", epochs=2, batch_size=4)
-    machine = Machine(runs=tmp_path / "runs", data_dir=tmp_path, checkpoint_every=0)
+    machine = Machine(runs=str(tmp_path / "runs"), data_dir=str(tmp_path), checkpoint_every=0)
     broken.write_bytes(good[: len(good) // 2])
     with pytest.raises(StorageError, match=r"class1/2\.JPEG is damaged"):
         train(run, machine)
@@ -148,8 +148,8 @@ def test_a_stopped_run_goes_on_in_the_middle_of_an_epoch_with_the_same_pictures(
         model="gait-imagenet:3x12x12-3,width=0.1", data="imagenet,name=p,size=12", epochs=3, batch_size=4, rule="gait"
     )
     folder = stopped(run, tmp_path / "stopped", at=1)
-    assert train(run, Machine(runs=tmp_path / "stopped")).status == "finished"
-    train(run, Machine(runs=tmp_path / "whole"))
+    assert train(run, Machine(runs=str(tmp_path / "stopped"))).status == "finished"
+    train(run, Machine(runs=str(tmp_path / "whole")))
     weights = [read_weights(run.folder(tmp_path / name) / "weights.safetensors") for name in ("stopped", "whole")]
     assert folder == run.folder(tmp_path / "stopped")
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
