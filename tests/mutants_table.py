@@ -21,6 +21,7 @@ from tests.sabotages import (
     rules,
     spiking,
     sweep,
+    target,
     train,
 )
 
@@ -46,4 +47,5 @@ MUTANTS = (
     *balance_solvers.MUTANTS,
     *balance_training.MUTANTS,
     *spiking.MUTANTS,
+    *target.MUTANTS,
 )

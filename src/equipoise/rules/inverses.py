@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -60,11 +60,11 @@ class Inverted(Transported):
     """A rule whose errors pass back through the inverses of square layers, kept near to orthogonal ones."""
 
     inverts = True
+    title: ClassVar[str] = ""
     options: Any
 
     def __init__(self, model: nn.Module, **given: Any) -> None:
         super().__init__(model, **given)
-        self.title = type(self).__name__.lower()
         params = self.slots.parameters()
         self.links = invertible_chain(self.title, model, self.slots)
         self.units = [composed(link.after) for link in self.links]

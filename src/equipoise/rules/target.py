@@ -66,6 +66,7 @@ class Gait(Inverted):
     """
 
     Options: ClassVar[type[Options]] = GaitOptions
+    title = "gait"
     options: GaitOptions
 
     def __init__(self, model: nn.Module, **given: Any) -> None:
@@ -196,6 +197,7 @@ class TargetPropagation(Inverted):
     """
 
     Options: ClassVar[type[Options]] = TargetOptions
+    title = "tp"
     forward_only = True
     options: TargetOptions
 
