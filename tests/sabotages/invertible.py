@@ -5,7 +5,7 @@ from tests.mutants import Mutant
 SOURCE = "src/equipoise/"
 INVERSE, ORTHOGONAL = SOURCE + "functional/inverse.py", SOURCE + "functional/orthogonal.py"
 PATCHES, UNITS = SOURCE + "functional/patches.py", SOURCE + "functional/activations.py"
-LAYERS, WIDEN = SOURCE + "nn/invertible.py", SOURCE + "nn/widen.py"
+LAYERS, WIDEN, HELD = SOURCE + "nn/invertible.py", SOURCE + "nn/widen.py", SOURCE + "nn/orthogonal.py"
 
 SOLVED, PIECES = ("tests/identity/test_inverse.py",), ("tests/identity/test_patches.py",)
 CHAINS, COPIES = ("tests/identity/test_invertible.py",), ("tests/transforms/test_invertible.py",)
@@ -152,4 +152,20 @@ MUTANTS = (
     Mutant("widen/grouped-passes", WIDEN, "(layer.groups != 1 or", "(False or", REFUSED),
     Mutant("widen/shared-weights-pass", WIDEN, "    if len(names) > 1:", "    if False:", REFUSED),
     Mutant("widen/frozen-thaws", WIDEN, "        new.weight.requires_grad_(layer.weight.requires_grad)\n", "", CHAINS),
+    Mutant("held/no-rotation", HELD, "matrix_exp(original - original.T)", "matrix_exp(original)", CHAINS),
+    Mutant(
+        "held/weight-thrown-away",
+        HELD,
+        "self.base.copy_(retract(weight.detach().flatten(1)))",
+        "self.base.copy_(torch.eye(len(self.base)))",
+        CHAINS,
+    ),
+    Mutant("held/first-layers-too", HELD, " and not layer.first:", ":", REFUSED),
+    Mutant(
+        "units/own-activation-unknown",
+        UNITS,
+        "unit.dispatch(type(module)) is not",
+        "type(module) is nn.Identity and unit is not",
+        ("tests/test_architecture.py::test_targets_pass_back_through_an_activation_from_outside",),
+    ),
 )
