@@ -152,3 +152,10 @@ def test_bad_input_is_one_line(call) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_diverged_is_worse_than_one_below_chance() -> None:
+    found = compare([None, None, None], [9.0, 9.5, 8.0], margin=0.5, floor=10.0)
+    assert found.wilcoxon.effect == found.mann_whitney.effect == -1
+    assert found.difference.mean == pytest.approx(3.5 / 3)
+    assert found.median == pytest.approx(1.0)
