@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise import measure, rules
+from equipoise.errors import InputError
 from equipoise.functional.orthogonal import distance
 from equipoise.randomness import generator
 from equipoise.rules.inverses import Inverted
@@ -108,6 +109,20 @@ def test_a_tracked_inverse_follows_its_weights(net: Any) -> None:
     found, exact = rule.gradients(params, x, y)[0], rule.exact().gradients(params, x, y)[0]
     assert max(measure.angle(found[n], exact[n]) for n in params) < 3
     assert all(v == 1 for v in rule.turns.values()) or max(rule.turns.values()) <= 4
+
+
+def test_alignment_compares_with_the_exact_inverse_where_asked() -> None:
+    model = dense(3, apart=0.1)
+    x, y = batch(model)
+    angles = {
+        kind: measure.alignment(rules.make("gait", model, example=x, inverse=kind), x, y, "inverse")
+        for kind in ("solve", "transpose")
+    }
+    assert max(angles["solve"].values()) == 0
+    rough = measure.alignment(rules.make("gait", model, example=x), x, y)
+    assert angles["transpose"]["0"] == pytest.approx(rough["0"], rel=0.02)
+    with pytest.raises(InputError, match="rules that invert their layers, not TargetPropagation"):
+        measure.alignment(rules.make("tp", model, example=x), x, y, "inverse")
 
 
 def test_weights_that_changed_behind_its_back_are_measured_before_the_next_step() -> None:

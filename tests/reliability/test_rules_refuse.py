@@ -146,7 +146,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "reference": (
         lambda: eq.measure.alignment(rules.make("fa", mlp(6, 5, 4), example=X), X, Y, "autgrad"),  # type: ignore[arg-type]
-        r"reference is 'autograd' or 'exact'",
+        r"reference is 'autograd', 'exact' or 'inverse'",
     ),
     "unknown model": (lambda: eq.models.make("mpl:6-4"), r"unknown model 'mpl'; did you mean 'mlp'"),
     "model sizes": (lambda: eq.models.make("mlp:6-x-4"), r"does not read as mlp:784-300-10"),

@@ -77,7 +77,7 @@ def alignment(
     rule: Comparable,
     x: Tensor,
     y: Tensor,
-    reference: Literal["autograd", "exact"] = "autograd",
+    reference: Literal["autograd", "exact", "inverse"] = "autograd",
     *,
     generator: torch.Generator | None = None,
 ) -> Alignment:
@@ -86,15 +86,19 @@ def alignment(
     Both on the same network, batch, dropout masks and loss; nothing is written to ``.grad`` or to buffers. A layer
     is its weight (biases and normalisation are left out). reference: "autograd" is backpropagation as the model
     would do it; "exact" also switches off every deliberate edit of the backward pass (``functional.exact_backward``),
-    without which circuits that edit it would score 0 by construction. Raises ``InputError`` for another reference.
+    without which circuits that edit it would score 0 by construction; "inverse" is the rule itself with exact inverses,
+    for rules that approximate them (``gait``). Raises ``InputError`` for another reference.
     """
-    if reference not in ("autograd", "exact"):
-        raise InputError(f"reference is 'autograd' or 'exact', not {reference!r}")
+    if reference not in ("autograd", "exact", "inverse"):
+        raise InputError(f"reference is 'autograd', 'exact' or 'inverse', not {reference!r}")
+    if reference == "inverse" and not hasattr(rule, "exact"):
+        raise InputError(f"reference='inverse' is for rules that invert their layers, not {type(rule).__name__}")
     params = {n: p.detach() for n, p in rule.model.named_parameters() if p.requires_grad}
     noise = rule.draw(x, generator)
     written, *_ = rule.gradients(params, x, y, noise=noise)
+    other: Any = rule.exact() if reference == "inverse" else rule.reference()  # type: ignore[attr-defined]
     with exact_backward() if reference == "exact" else nullcontext():
-        true, *_ = rule.reference().gradients(params, x, y, noise=noise)
+        true, *_ = other.gradients(params, x, y, noise=noise)
     order = {name: k for k, name in enumerate(rule.survey.weights)}
     params = dict(sorted(params.items(), key=lambda item: order.get(item[0], -1)))
     layers = layer_names([n for n, p in params.items() if p.ndim >= 2])
