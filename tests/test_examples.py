@@ -37,6 +37,8 @@ SAYS: dict[str, Callable[[str], bool]] = {
     "inorm_changing_light": lambda out: min(fractions(out)[2:]) > fractions(out)[1] + 15 > 50,
     # Rates of three layers, then the accuracy.
     "spiking_digits": lambda out: all(0.05 < rate < 0.4 for rate in fractions(out)[:3]) and fractions(out)[3] > 0.85,
+    # Accuracy; then of each step watched the degrees, and the distance from orthogonal weights.
+    "targets_not_gradients": lambda out: fractions(out)[0] > 0.85 and max(fractions(out)[1:]) < 1.5,
     "pepita_lightning": lambda out: fractions(out)[-1] > 0.85,
     "pepita_trainer": lambda out: fractions(out)[-1] > 0.85,
 }

@@ -119,6 +119,8 @@ def test_orthogonality_of_a_matrix_that_is_stretched_in_one_direction() -> None:
     assert found["3"] == pytest.approx(1.25)
     assert found["5"] == pytest.approx(0, abs=1e-6)
     assert "1" not in found, "the first layer is not square"
+    square = rules.make("bp", made("invertible:4-4-3-2"), example=torch.rand(2, 4))
+    assert list(measure.orthogonality(square)) == ["3", "5"], "nor inverted where it is"
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ __all__ = ["orthogonality"]
 
 @torch.no_grad()
 def orthogonality(rule: Any, x: Tensor | None = None) -> dict[str, float]:
-    """||A A^T - I||_F of each layer with as many units as inputs, auxiliary units included, in the order of the pass.
+    """||A A^T - I||_F of each layer but the first that has as many units as inputs, auxiliary units included.
 
     A (n, n) is a linear weight, or a convolution's kernels laid flat. 0 for orthogonal weights, whose transpose is the
-    inverse; about 2 sqrt(n) times the relative stretching. Other layers are left out.
+    inverse; about 2 sqrt(n) times the relative stretching. Through the first layer nothing is ever carried down.
     """
-    flat = {layer: w.detach().flatten(1) for layer, w in layer_weights(rule, x).items()}
-    return {layer: float(distance(a)) for layer, a in flat.items() if a.shape[0] == a.shape[1]}
+    flat = [(layer, w.detach().flatten(1)) for layer, w in layer_weights(rule, x).items()]
+    return {layer: float(distance(a)) for layer, a in flat[1:] if a.shape[0] == a.shape[1]}
 
 
 def _orthogonality(rule: Any, x: Tensor, y: Tensor, generator: torch.Generator | None) -> dict[str, float]:
@@ -31,5 +31,5 @@ def _orthogonality(rule: Any, x: Tensor, y: Tensor, generator: torch.Generator |
     return {"orthogonality": mean} | {f"orthogonality/{layer}": value for layer, value in found.items()}
 
 
-_ABOUT = "how far square weights are from orthogonal, ||A A^T - I||, per layer and their mean"
+_ABOUT = "how far square weights behind the first are from orthogonal, ||A A^T - I||, per layer and their mean"
 measures.register("orthogonality")(Measure("orthogonality", _orthogonality, "epoch", _ABOUT))
