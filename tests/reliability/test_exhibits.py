@@ -18,7 +18,7 @@ from equipoise.errors import InputError
 from equipoise.papers import Published, SideBySide
 from equipoise.papers.exhibits import Exhibit, Figure, Histories, Note, Number, Row, Table
 from equipoise.papers.picking import curve, fixed, mean_and_sd, named, per_preset, series
-from equipoise.train import Experiment, Run, experiments
+from equipoise.train import Experiment, Run, Summary, experiments
 
 RUN = Run(experiment="shared/owner", model="mlp:64-8-10", epochs=2, train_limit=200, test_limit=64, version=3)
 
@@ -109,6 +109,19 @@ def test_one_experiment_alone_lists_its_runs_and_writes_the_owners_table_whole(
     (fa,) = (row["hash"] for row in sweep.collect(both) if row["rule"] == "fa")
     assert cells_of(page) == [fa]
     assert {row["rule"] for row in sweep.read_csv(both / "csv" / "shared" / "owner.csv")} == {"bp", "fa"}
+
+
+def test_a_table_holds_the_runs_that_diverged(both: Path) -> None:
+    lost = Run.from_json(RUN.to_dict() | {"lr": 9.0})
+    folder = lost.folder(both)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(lost.to_json())
+    Summary("failed", lost.hash, commit="abc", message="the loss is not finite at step 9; lower lr").write(folder)
+    assert main(["report", str(both), "--csv", str(both / "csv")]) == 0
+    rows = sweep.read_csv(both / "csv" / "shared" / "owner.csv")
+    (row,) = [row for row in rows if row["status"] == "failed"]
+    assert (row["hash"], row["lr"], row["commit"], row["test_accuracy"]) == (lost.hash, 9.0, "abc", None)
+    assert len(rows) == 3
 
 
 def test_an_exhibit_with_a_table_that_does_not_fit_is_refused() -> None:

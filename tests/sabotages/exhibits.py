@@ -33,8 +33,15 @@ MUTANTS = (
     Mutant(
         "exhibits/csv-of-a-part",
         REPORT,
-        "_write_tables(Path(flags.csv), every,",
-        "_write_tables(Path(flags.csv), rows,",
+        "_write_tables(Path(flags.csv), [*every,",
+        "_write_tables(Path(flags.csv), [*rows,",
+        SHARED,
+    ),
+    Mutant(
+        "exhibits/csv-without-diverged",
+        REPORT,
+        "[*every, *sweep.diverged(root)]",
+        "[*every]",
         SHARED,
     ),
     Mutant("exhibits/epoch-forgotten", PAGES, "if number.epoch is None:", "if True:", SHARED),
