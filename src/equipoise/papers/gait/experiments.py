@@ -15,7 +15,8 @@ __all__ = ["EXPERIMENTS"]
 
 _PAPER = "Dalm, Ahmad, Ambrogioni and van Gerven, Scaling gradient-adjusted incremental target propagation"
 _NONE = "no paper: the scaling paper leaves it open"
-_SMOKE = Scale(epochs=3, every=5, looks=64)
+_SMOKE = Scale(epochs=2, every=5, looks=64)
+_FEW = Scale(epochs=1, every=4, train_limit=512, test_limit=200, looks=64)
 _QUICK = Scale(epochs=2, every=10, train_limit=10_000, test_limit=2_000)
 _ALL = (*PAPER, "difference")
 _UPKEEP = ("free", *(f"lambda={one:g}" for one in LAMBDAS), "off-diagonal", "decoupled", "probe", "retract")
@@ -61,7 +62,7 @@ EXPERIMENTS = (
         title="GAIT-prop through seven convolutions",
         source=f"{_PAPER}, Figure 5 and Table 1 (top-5)",
         presets={
-            "smoke": Compared("imagenet-digits", ("bp", "fa", "gp", "difference", "mixed"), _SMOKE),
+            "smoke": Compared("imagenet-digits", ("bp", "fa", "gp", "difference", "mixed"), _FEW),
             "quick": Compared(
                 *("imagenet-cifar10", ("bp", "fa", "difference")),
                 dataclasses.replace(_QUICK, train_limit=2_560, test_limit=1_000),
