@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise.errors import InputError
-from equipoise.functional.inverse import condition, refine, solve
+from equipoise.functional.inverse import condition, solve
 from equipoise.functional.moments import wide
 from equipoise.randomness import generator
 from equipoise.rules.alignment import Transported
 from equipoise.rules.base import Step
 from equipoise.rules.descent import unwatched
-from equipoise.rules.square import Square, apart, invertible_chain, nearer, squares
+from equipoise.rules.square import Square, apart, conjugate, invertible_chain, nearer, squares
 from equipoise.rules.targets import composed
 from equipoise.rules.upkeep import UpkeepOptions, keep_, penalties, sweep_
 
@@ -38,10 +38,10 @@ _DECIDED = ("counts", "turns", "due", "cursors")
 class InverseOptions(UpkeepOptions):
     """Options of rules that invert their layers.
 
-    inverse: "solve" factorises W at every step; "refine" starts from W^T and refines by products, as often as a
-    residual says; "track" holds the inverse and renews it when its residual has grown beyond ``tolerance``;
-    "transpose" takes W^T for it, which is backpropagation. tolerance: of the residual ||v - W X v|| / ||v||;
-    max_refinements: beyond them a layer is solved, and a warning logged.
+    inverse: "solve" factorises W at every step; "refine" starts from W^T and improves it by products (conjugate
+    gradients), as often as a residual says; "track" holds the inverse and renews it when its residual has grown beyond
+    ``tolerance``; "transpose" takes W^T for it, which is backpropagation. tolerance: of the residual
+    ||v - W X v|| / ||v||; max_refinements: beyond them a layer is solved, and a warning logged.
     """
 
     inverse: Literal["solve", "refine", "track", "transpose"] = "track"
@@ -113,7 +113,7 @@ class Inverted(Transported):
         kind, count = self.backend, self.counts[square.name]
         if square.link.dense and kind in ("solve", "refine") and g[..., 0].numel() < square.used:
             whole = F.pad(g, (0, square.units - square.used)).reshape(-1, square.units)
-            found = solve(matrix, whole) if kind == "solve" or count < 0 else refine(matrix, whole, count)
+            found = solve(matrix, whole) if kind == "solve" or count < 0 else conjugate(matrix, whole, count)
             return found.reshape(h.shape)
         return square.down(self.columns(square, matrix, held).to(g.dtype), g, h)
 
@@ -127,7 +127,7 @@ class Inverted(Transported):
         if kind == "solve" or count < 0:
             return self._solved(square, matrix)
         units = torch.eye(square.used, square.units, dtype=matrix.dtype, device=matrix.device)
-        return refine(matrix, units, count)
+        return conjugate(matrix, units, count)
 
     def _solved(self, square: Square, matrix: Tensor) -> Tensor:
         return solve(matrix, torch.eye(square.used, square.units, dtype=matrix.dtype, device=matrix.device))
@@ -234,10 +234,9 @@ class Inverted(Transported):
     def _refinements(self, square: Square, matrix: Tensor, v: Tensor, tolerance: float) -> int:
         """The fewest refinements of A^T that reach ``tolerance``; -1, and a warning, where none do."""
         whole = F.pad(v, (0, square.units - square.used))
-        left, size, residual = whole, v.norm(), torch.inf
+        residual = torch.inf
         for count in range(self.options.max_refinements + 1):
-            left = left - (left @ matrix) @ matrix.T
-            residual = float(left.norm() / size)
+            residual = float((whole - conjugate(matrix, whole, count) @ matrix.T).norm() / whole.norm())
             if residual <= tolerance:
                 self.measured[f"residual/{square.link.name}"] = residual
                 return count
