@@ -73,8 +73,9 @@ def _walk(x: Tensor, v: Tensor, leak: Constant, theta: Constant, hard: bool) -> 
 def _plain_piece(
     g: Tensor, g_last: Tensor | None, u: Tensor, leak: Constant, surrogate: str, sharpness: float
 ) -> Tensor:
-    """delta (T, M) for the soft reset without a path through it: D = 1."""
-    delta = surrogates[surrogate].pull(g, u, sharpness)
+    """delta (T, M) for the soft reset without a path through it: D = 1. Uses up ``u``."""
+    step = surrogates[surrogate]
+    delta = (step.pull_ or step.pull)(g, u, sharpness)
     rows = delta.unbind(0)
     if g_last is not None:
         rows[-1].add_(g_last)
@@ -132,7 +133,8 @@ def _carry(
     leaks, thetas = _flat(leak, v.shape), _flat(theta, v.shape)
     plain = not (hard or through or any(wanted))
     pieces = _pieces(below.shape[1], h.device)
-    delta, to_leak, to_theta = torch.empty_like(below), torch.empty_like(start), torch.empty_like(start)
+    delta = torch.empty_like(below if len(pieces) != 1 else start)
+    to_leak, to_theta = torch.empty_like(start), torch.empty_like(start)
     for part in pieces:
         a, threshold = _of(leaks, part), _of(thetas, part)
         g_part, h_part, end = errors[:, part], below[:, part], None if last is None else last[part]

@@ -32,11 +32,15 @@ __all__ = ["Surrogate", "sharpness_of", "spike", "surrogates"]
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A smooth step. ``smooth(u, a)`` is F(u); ``pull(g, u, a)`` is g F'(u), the error on its way back."""
+    """A smooth step. ``smooth(u, a)`` is F(u); ``pull(g, u, a)`` is g F'(u), the error on its way back.
+
+    ``pull_(g, u, a)``, if there is one, gives the same in the memory of u.
+    """
 
     smooth: Callable[[Tensor, float], Tensor]
     pull: Callable[[Tensor, Tensor, float], Tensor]
     sharpness: float
+    pull_: Callable[[Tensor, Tensor, float], Tensor] | None = None
 
     def slope(self, u: Tensor, sharpness: float | None = None) -> Tensor:
         """F'(u)."""
@@ -48,6 +52,12 @@ surrogates: Registry[Surrogate] = Registry("surrogate")
 
 def _pull_sigmoid(g: Tensor, u: Tensor, a: float) -> Tensor:
     return torch.ops.aten.sigmoid_backward(g, (a * u).sigmoid_()) * a
+
+
+def _pull_sigmoid_(g: Tensor, u: Tensor, a: float) -> Tensor:
+    u.mul_(a).sigmoid_()
+    torch.ops.aten.sigmoid_backward.grad_input(g, u, grad_input=u)
+    return u.mul_(a)
 
 
 def _pull_arctangent(g: Tensor, u: Tensor, a: float) -> Tensor:
@@ -67,7 +77,7 @@ def _pull_fast_sigmoid(g: Tensor, u: Tensor, a: float) -> Tensor:
     return g * (a / 2) / (1 + a * u.abs()).square()
 
 
-surrogates.register("sigmoid")(Surrogate(lambda u, a: (a * u).sigmoid(), _pull_sigmoid, 4.0))
+surrogates.register("sigmoid")(Surrogate(lambda u, a: (a * u).sigmoid(), _pull_sigmoid, 4.0, _pull_sigmoid_))
 surrogates.register("arctangent")(
     Surrogate(lambda u, a: 0.5 + (u * (math.pi * a / 2)).arctan() / math.pi, _pull_arctangent, 2.0)
 )
