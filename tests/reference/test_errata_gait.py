@@ -31,7 +31,7 @@ def angles(
 
 def made(
     text: str = SHALLOW, *, dtype: torch.dtype = torch.float64, samples: int = 32, **options: Any
-) -> tuple[Gait, Tensor, Tensor]:
+) -> tuple[Any, Tensor, Tensor]:
     stream = torch.Generator().manual_seed(3)
     inputs, classes = (int(text.partition(":")[2].split("-")[k].split(",")[0]) for k in (0, -1))
     x = torch.rand(samples, inputs, generator=stream, dtype=dtype)
@@ -182,7 +182,7 @@ def test_g12_columns_of_free_length_have_no_penalty_and_another_inverse() -> Non
         assert float(penalty(w.detach(), "off_diagonal")[0]) < 1e-10
         assert float(penalty(w.detach())[0]) > 1
     x, y = torch.rand(32, 20, dtype=torch.float64), torch.arange(32) % 4
-    rule = rules.make("gait", model, example=x[:2], inverse="solve")
+    rule: Any = rules.make("gait", model, example=x[:2], inverse="solve")
     assert measure.alignment(rule, x, y).hidden > 20
 
 
