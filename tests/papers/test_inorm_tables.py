@@ -91,6 +91,21 @@ def test_draws_are_joined_across_conditions_and_a_lost_run_is_a_cross() -> None:
         plots.joined(ax, {})
 
 
+def test_moments_are_medians_of_each_layer_over_draws() -> None:
+    rows = [
+        row("inorm", 80, k, **{"moments/1/mean": -0.5, "moments/1/variance": v, "moments/2/variance": 10 * v})
+        for k, v in enumerate((0.25, 1.0, 4e7))
+    ]
+    (table,) = (one for one in shown("inorm/accuracy", rows) if isinstance(one, Table) and "by layer" in one.title)
+    assert [line[2] for line in table.rows] == [1, 2]
+    variances = [line[4] for line in table.rows]
+    assert variances == [
+        (Number(1.0, "1"), Note("[0.25, 4e+07]")),
+        (Number(10.0, "10"), Note("[2.5, 4e+08]")),
+    ]
+    assert [line[3] for line in table.rows][1] is None
+
+
 def test_cosines_are_bars_by_kind_and_condition() -> None:
     cosines = {"output": 0.9, "gradient": 0.5, "task": 0.4, "exact_angle": 33.333}
     rows = [row(name, 80, k, **cosines) for name in ("inorm", "center") for k in range(3)]

@@ -8,7 +8,8 @@ from pathlib import Path
 from equipoise.papers.exhibits import Exhibit, Exhibits, Histories, Row
 from equipoise.papers.inorm.conditions import CONDITIONS
 from equipoise.papers.inorm.figures_accuracy import against_rate, against_strength, comparison
-from equipoise.papers.inorm.figures_measures import followed, lateral, task
+from equipoise.papers.inorm.figures_measures import by_layer, followed, lateral, task
+from equipoise.papers.inorm.studies import COMPARED
 
 __all__ = ["EXHIBITS"]
 
@@ -20,15 +21,16 @@ def _both(*makers: Exhibits) -> Exhibits:
     return made
 
 
+_MOMENTS = ("none", "subtractive", "inorm")
 _PARTS = ("inorm", "scale", "decorrelate", "center", "full")
 _PEPITA = ("relu", "relu-center", "relu-ln", "relu-ln-center")
 _LAMBDA = ("inorm", "center", *(name for name in CONDITIONS if "lambda=" in name))
 
 EXHIBITS: dict[str, Exhibits] = {
-    "inorm/accuracy": comparison(),
+    "inorm/accuracy": _both(comparison(), by_layer(*COMPARED)),
     "inorm/layernorm": comparison("ln", "none", "e-ln"),
     "inorm/task": task("ln", "none"),
-    "inorm/moments": followed("moments", "none", "subtractive", "inorm"),
+    "inorm/moments": _both(followed("moments", *_MOMENTS), by_layer(*_MOMENTS)),
     "inorm/alignment": followed("alignment", *_PARTS),
     "inorm/components": _both(comparison("ln", *_PARTS), followed("flips", *_PARTS)),
     "inorm/lateral": lateral("ln", "full", "center", "lateral", "lateral-10", "lateral-exponential"),

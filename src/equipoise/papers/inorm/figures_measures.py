@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from equipoise import data, plots
 from equipoise.errors import EquipoiseError
 from equipoise.nn.lateral import pooling_weights
-from equipoise.papers.exhibits import Cell, Exhibit, Exhibits, Figure, Histories, Number, Row, Table
+from equipoise.papers.exhibits import Cell, Exhibit, Exhibits, Figure, Histories, Note, Number, Row, Table
 from equipoise.papers.inorm.conditions import CONDITIONS
 from equipoise.papers.inorm.figures_accuracy import ORDER, comparison
 from equipoise.papers.inorm.pairing import by_condition, setting_of
@@ -20,7 +21,7 @@ from equipoise.papers.picking import MINUS, curve, mean_and_sd, per_preset, seri
 from equipoise.plots import Series
 from equipoise.randomness import generator
 
-__all__ = ["followed", "lateral", "task"]
+__all__ = ["by_layer", "followed", "lateral", "task"]
 
 _COSINES = {"output": "activity", "gradient": "gradient, local", "task": "gradient of the task"}
 COLUMNS: Mapping[str, Mapping[str, str]] = {
@@ -126,6 +127,36 @@ def _by_layer(rows: Sequence[Row], key: str) -> Cell:
     for place, mean in enumerate(means):
         parts += [*([", "] if place else []), Number(mean, f"{mean:.3f}")]
     return tuple(parts)
+
+
+def by_layer(*conditions: str) -> Exhibits:
+    """Mean and variance of what enters ReLU, layer by layer: medians over draws, as a run may have blown up."""
+
+    @per_preset
+    def made(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
+        lines: list[list[Cell]] = []
+        for setting, group in split(rows, setting_of).items():
+            for name, members in by_condition(group, conditions).items():
+                for layer in sorted({k.split("/")[1] for r in members for k in r if k.endswith("/variance")}):
+                    cells = [_median(values_of(members, f"moments/{layer}/{key}")) for key in ("mean", "variance")]
+                    if any(cells):
+                        place = [", ".join(setting), CONDITIONS[name].label, int(layer)]
+                        lines.append([*place, *cells, len(members)])
+        heads = ["setting", "network", "hidden layer", "mean", "variance", "runs"]
+        caption = (
+            "Over units, on held-out images after the last epoch: median over draws, least and largest. Layer "
+            "normalisation has mean 0 and variance 1."
+        )
+        return [Table("Moments of what enters ReLU, by layer", heads, lines, caption)] if lines else []
+
+    return made
+
+
+def _median(values: Sequence[float]) -> Cell:
+    if not values:
+        return None
+    middle, low, high = (f"{one:.2g}".replace("-", MINUS) for one in (median(values), min(values), max(values)))
+    return Number(median(values), middle), Note(f"[{low}, {high}]")
 
 
 def lateral(*conditions: str) -> Exhibits:
