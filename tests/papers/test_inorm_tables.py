@@ -100,8 +100,8 @@ def test_moments_are_medians_of_each_layer_over_draws() -> None:
     assert [line[2] for line in table.rows] == [1, 2]
     variances = [line[4] for line in table.rows]
     assert variances == [
-        (Number(1.0, "1"), Note("[0.25, 4e+07]")),
-        (Number(10.0, "10"), Note("[2.5, 4e+08]")),
+        (Number(1.0, "1.00"), Note("[0.25, 4e+07]")),
+        (Number(10.0, "10.00"), Note("[2.50, 4e+08]")),
     ]
     assert [line[3] for line in table.rows][1] is None
 

@@ -17,7 +17,7 @@ from equipoise.papers.exhibits import Cell, Exhibit, Exhibits, Figure, Histories
 from equipoise.papers.inorm.conditions import CONDITIONS
 from equipoise.papers.inorm.figures_accuracy import ORDER, comparison
 from equipoise.papers.inorm.pairing import by_condition, setting_of
-from equipoise.papers.picking import MINUS, curve, mean_and_sd, per_preset, series, split, values_of
+from equipoise.papers.picking import MINUS, curve, fixed, mean_and_sd, per_preset, series, split, values_of
 from equipoise.plots import Series
 from equipoise.randomness import generator
 
@@ -155,7 +155,8 @@ def by_layer(*conditions: str) -> Exhibits:
 def _median(values: Sequence[float]) -> Cell:
     if not values:
         return None
-    middle, low, high = (f"{one:.2g}".replace("-", MINUS) for one in (median(values), min(values), max(values)))
+    shown = (median(values), min(values), max(values))
+    middle, low, high = (fixed(v, 2) if abs(v) < 1000 else f"{v:.0e}".replace("-", MINUS) for v in shown)
     return Number(median(values), middle), Note(f"[{low}, {high}]")
 
 
