@@ -190,6 +190,13 @@ def test_retraction_gives_the_nearest_orthogonal_matrix() -> None:
         assert float((polar @ turn - a).norm()) > float((polar - a).norm())
 
 
+@pytest.mark.parametrize("amount", [0.0, 0.05, 0.3])
+def test_the_stretch_is_the_spectral_norm_of_the_defect(amount: float) -> None:
+    a = near(40, amount)
+    wanted = float(torch.linalg.matrix_norm(a.T @ a - torch.eye(40, dtype=a.dtype), 2))
+    assert 0.85 * wanted <= float(orthogonal.stretch(a)) <= wanted * (1 + 1e-12) + 1e-14
+
+
 def test_a_step_towards_it_moves_each_singular_value() -> None:
     u, v = orthogonal_matrix(5), orthogonal_matrix(5, seed=2)
     s = torch.tensor([1.7, 1.2, 1.0, 0.5, 0.1], dtype=torch.float64)

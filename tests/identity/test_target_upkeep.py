@@ -50,6 +50,17 @@ def test_upkeep_brings_weights_back_to_orthogonal_ones(upkeep: str, steps: int, 
     assert torch.equal(first, model[0].weight)
 
 
+@pytest.mark.parametrize("largest", [1.05, 2.0, 3.0])
+def test_retraction_takes_the_nearest_orthogonal_matrix_however_far_one_direction_is_off(largest: float) -> None:
+    model = dense(2, apart=0.0)
+    weight = model[2].weight
+    u, s, vh = torch.linalg.svd(weight.detach())
+    with torch.no_grad():
+        weight.copy_((u * torch.cat([s.new_tensor([largest]), s[1:]])) @ vh)
+    kept("retract", 1, model)
+    assert torch.allclose(weight, u @ vh, atol=1e-3)
+
+
 def test_nothing_is_kept_that_was_not_asked_for() -> None:
     model = dense(2, apart=0.05)
     before = far(model)

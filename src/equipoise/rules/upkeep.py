@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import InputError
-from equipoise.functional.orthogonal import distance, penalty, retract
+from equipoise.functional.orthogonal import penalty, retract, stretch
 from equipoise.rules.base import Options
 
 __all__ = ["UpkeepOptions", "block", "keep_", "penalties", "sweep_"]
 
-# Within this distance the products of a few Newton-Schulz steps reach the nearest orthogonal matrix; else an SVD does.
-_NEAR, _STEPS = 0.5, 3
+# Where every squared singular value is this near to 1, so many Newton-Schulz steps reach the nearest orthogonal matrix
+# to about 1e-4; else an SVD does.
+_NEAR, _STEPS = 0.4, 3
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ def keep_(options: UpkeepOptions, matrix: Tensor) -> None:
     if options.upkeep == "decoupled":
         matrix -= options.strength / 4 * penalty(matrix, options.kind)[1]
     else:
-        near = float(distance(matrix)) / matrix.shape[0] ** 0.5 < _NEAR
-        matrix.copy_(retract(matrix, _STEPS if near else None))
+        matrix.copy_(retract(matrix, _STEPS if float(stretch(matrix)) < _NEAR else None))
 
 
 def sweep_(options: UpkeepOptions, matrix: Tensor, start: int, count: int) -> int:
