@@ -13,8 +13,16 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 __all__ = [
-    *("Constrained", "Constraint", "Handwritten", "Invertible", "LocalObjective", "Passed", "RateScaled", "Scalable"),
-    *("ScaleLedger", "Site"),
+    "Constrained",
+    "Constraint",
+    "Handwritten",
+    "Invertible",
+    "LocalObjective",
+    "Passed",
+    "RateScaled",
+    "Scalable",
+    "ScaleLedger",
+    "Site",
 ]
 
 

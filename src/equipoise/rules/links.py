@@ -23,8 +23,18 @@ from equipoise.rules.slots import Slots
 from equipoise.rules.tape import serve_dropout
 
 __all__ = [
-    *("UNITWISE", "Link", "Part", "add_product", "apply", "apply_all", "bias_gradient", "has_own_forward", "leaves"),
-    *("read_chain", "weight_gradient", "weighted"),
+    "UNITWISE",
+    "Link",
+    "Part",
+    "add_product",
+    "apply",
+    "apply_all",
+    "bias_gradient",
+    "has_own_forward",
+    "leaves",
+    "read_chain",
+    "weight_gradient",
+    "weighted",
 ]
 
 CONVOLUTIONS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
