@@ -78,10 +78,11 @@ def compared(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Ex
     kinds = ("accuracy", "top-5") if top else ("accuracy",)
     heads = [head for kind in kinds for head in (f"training set, {kind}, %", f"test, {kind}, %")]
     heads = ["network", "condition", *heads, "paper, training / test, %", "angle, °", DISTANCE, "epochs", "seeds"]
+    when = "measured steps" if followed else "held-out images after the last epoch"
     caption = (
         "After the last epoch, over the whole of both sets; ± standard deviation over seeds. The angle is that between "
-        "the rule's update and backpropagation's on the same network and batch, the mean over hidden layers and "
-        f"measured steps. {DISTANCE} is the mean over square layers at the end."
+        "the rule's update and backpropagation's on the same network and batch, the mean over hidden layers, at "
+        f"{when}. {DISTANCE} is the mean over square layers at the end."
     )
     return [Table("Accuracies and angles", heads, lines, caption), *found]
 
