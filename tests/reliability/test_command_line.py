@@ -190,9 +190,10 @@ def test_a_stopped_demo_says_that_it_goes_on(
 
 def test_the_demo_shows_every_rule_and_asks_none_for_what_it_cannot_train() -> None:
     ordinary = [n for n in rules.names() if not rules.registry[n].inverts]
-    plan = demo._plan(ordinary)
-    seen = {kind: {run.rule for k, run in plan if k == kind} for kind in ("dense", "residual")}
+    plan = demo._plan(rules.names())
+    seen = {kind: {run.rule for k, run in plan if k == kind} for kind in ("dense", "residual", "inverse")}
     assert seen["dense"] == set(ordinary)
+    assert seen["inverse"] == {"bp"} | set(rules.names()) - set(ordinary)
     assert {"bp", "fa", "dfa", "usf", "shallow"} <= seen["residual"]
     for _, run in plan:
         rules.make(run.rule, models.make(run.model), example=data.load(run.data).train.batch(torch.arange(2))[0])

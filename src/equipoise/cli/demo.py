@@ -38,6 +38,17 @@ DENSE = Run(
 RESIDUAL = Run(
     experiment="demo/residual", model="residual:1x8x8-10", epochs=5, lr=0.01, batch_size=32, alignment_batch=128
 )
+INVERTIBLE = Run(
+    experiment="demo/invertible",
+    model="invertible:64-64-64-64-10",
+    optimizer="adam",
+    epochs=5,
+    lr=0.003,
+    batch_size=32,
+    alignment_batch=128,
+)
+# What each rule that inverts layers is run with; and backpropagation beside them.
+INVERTING: Mapping[str, Mapping[str, Any]] = {"gait": {"upkeep": "retract"}, "tp": {"upkeep": "retract"}}
 # Rules that need another rate than the others.
 RATES = {"pepita": 0.1}
 # Not on the residual network: drtp, which needs units that saturate, and two that differ from usf in a magnitude only.
@@ -56,6 +67,8 @@ SECTIONS = {
     "demo/dense": f"Two hidden layers, {SEEDS} seeds. Layers are numbered as in the module; the last is the readout. "
     "PEPITA trains at a higher rate than the others.",
     "demo/residual": "A residual convolutional network with batch norm, one seed. Two blocks share one convolution.",
+    "demo/invertible": "Square layers, which targets can pass back through, one seed. `gait` does what backpropagation "
+    "does as long as weights stay orthogonal, `tp` passes whole targets, and `dtp` learns the inverses.",
 }
 
 
@@ -149,6 +162,7 @@ def _train(run: Run, kind: str, where: Where, board: Board) -> Summary:
 
 def _plan(names: Sequence[str]) -> list[tuple[str, Run]]:
     """What the demo trains, in order: the kind of network, and the run."""
+    names, inverting = _parted(names)
     free = [n for n in names if n not in DENSE_ONLY and not rules.registry[n].forward_only]
     studies = (("dense", DENSE, names, SEEDS), ("residual", RESIDUAL, free, 1))
     found = [
@@ -157,7 +171,17 @@ def _plan(names: Sequence[str]) -> list[tuple[str, Run]]:
         for seed in range(seeds)
         for run in SideBySide(shared, tuple(mine), {n: RATES[n] for n in mine if n in RATES}).runs(seed)
     ]
+    found += [
+        ("inverse", dataclasses.replace(INVERTIBLE, rule=name, options=dict(INVERTING.get(name, {})), preset="demo"))
+        for name in ("bp", *inverting)
+    ]
     return found + [("light", run) for run in lighting.runs(SEEDS)]
+
+
+def _parted(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Rules for any network, and those that need layers with an inverse."""
+    inverting = [name for name in names if rules.registry[name].inverts]
+    return [name for name in names if name not in inverting], inverting
 
 
 def _costs(names: Sequence[str], run: Run) -> dict[str, float]:
@@ -211,9 +235,9 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"demo does not know '{words[0]}'; usage: equipoise demo [--runs FOLDER]")
     load_all()
     begun = time.perf_counter()
-    names = [n for n in rules.names() if not rules.registry[n].inverts]
+    names, _ = _parted(rules.names())
     # On networks this small a second thread gains little, and loses much where the machine is busy.
-    plan, where = _plan(names), Where(runs=folder, threads=1)
+    plan, where = _plan(rules.names()), Where(runs=folder, threads=1)
     try:
         with Board([(kind, _name(kind, run)) for kind, run in plan]) as board:
             for kind, run in plan:
