@@ -46,6 +46,15 @@ def test_runs_of_other_settings_are_never_averaged_and_say_what_differs() -> Non
     assert len(table.rows) == 3
 
 
+def test_equal_values_have_the_digits_of_their_mean_whatever_rounding_makes_of_them() -> None:
+    equal = [row("fa", s, v) for s, v in enumerate([0.9, 0.9 + 1e-16, 0.9 - 1e-16])]
+    table = report.group_table(report.group([*FINE, *equal], "test_accuracy"))
+    assert [[part.shown for part in line[1] if isinstance(part, report.Number)] for line in table.rows] == [
+        ["0.9200", "0.0497"],
+        ["0.9000", "0.0000"],
+    ]
+
+
 def test_settings_that_differ_between_models_are_told_too() -> None:
     groups = report.group([*FINE, row(model="mlp:64-9-10", epochs=3)], "test_accuracy")
     assert [g.settings for g in groups] == ["", "epochs=3"]

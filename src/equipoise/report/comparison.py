@@ -125,8 +125,8 @@ def _row(one: Comparison) -> tuple[Part | tuple[Part, ...], ...]:
 
 
 def decimals(mean: float, half: float) -> int:
-    """Decimals down to the second digit of the half-interval; four digits of the mean when it is 0."""
-    size = half if half > 0 else abs(mean) / 100
+    """Decimals down to the second digit of the half-interval; four digits of the mean when it is 0, or rounding."""
+    size = half if half > 1e-9 * abs(mean) else abs(mean) / 100
     return 2 if size == 0 or not math.isfinite(size) else min(8, max(0, 1 - math.floor(math.log10(size))))
 
 
