@@ -66,9 +66,9 @@ def compared(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Ex
     lines: list[list[Cell]] = []
     numbers = [one for one in published() if one.experiment.startswith("gait/")]
     top = any(row.get("test_top5") is not None for row in rows)
+    followed = traces(rows, folder)
     for name, members in split(rows, label_of).items():
         groups = named(members, label, order=ORDER)
-        followed = traces(members, folder)
         for condition, runs in groups.items():
             lines.append([name, condition, *_cells(runs, followed, numbers, top)])
         found += _curves(name, groups, histories)
