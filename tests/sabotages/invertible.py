@@ -45,8 +45,8 @@ MUTANTS = (
     Mutant(
         "orthogonal/rows-for-columns",
         ORTHOGONAL,
-        "    gram = matrix.T @ matrix\n",
-        "    gram = matrix @ matrix.T\n",
+        "    gram = matrix.T @ columns\n",
+        "    gram = matrix @ columns.T\n",
         SOLVED,
     ),
     Mutant(

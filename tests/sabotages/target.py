@@ -113,8 +113,8 @@ MUTANTS = (
     Mutant(
         "target/upkeep-outwards",
         UPKEEP,
-        "-= options.strength * block(",
-        "+= options.strength * block(",
+        "-= options.strength * penalty_block(",
+        "+= options.strength * penalty_block(",
         host("upkeep_brings_weights_back_to_orthogonal_ones"),
     ),
     Mutant(

@@ -14,7 +14,7 @@ from torch import Tensor
 from equipoise.errors import unknown_name
 from equipoise.functional.moments import wide
 
-__all__ = ["KINDS", "distance", "penalty", "polar_step", "probe_penalty", "retract", "stretch"]
+__all__ = ["KINDS", "distance", "penalty", "penalty_block", "polar_step", "probe_penalty", "retract", "stretch"]
 
 KINDS = ("full", "off_diagonal")
 
@@ -33,12 +33,22 @@ def penalty(matrix: Float[Tensor, "N N"], kind: str = "full") -> tuple[Float[Ten
     Two products of n^3. Raises ``InputError`` for another kind. Source: GAIT-prop 2020; the scaling paper, section 3.2.
     """
     _check(kind)
-    gram = matrix.T @ matrix
-    target = (
-        torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device) if kind == "full" else gram.diagonal().diag()
-    )
-    off = gram - target
+    off = _defect(matrix, matrix, 0, kind)
     return off.square().sum(), 4 * (matrix @ off)
+
+
+def _defect(matrix: Tensor, columns: Tensor, start: int, kind: str) -> Tensor:
+    """A^T A - I, or offdiag(A^T A), in the ``columns`` of A from ``start`` on."""
+    gram = matrix.T @ columns
+    own = gram.diagonal(-start)
+    own.sub_(1) if kind == "full" else own.zero_()
+    return gram
+
+
+def penalty_block(matrix: Float[Tensor, "N N"], start: int, count: int, kind: str = "full") -> Float[Tensor, "N P"]:
+    """A quarter of the penalty's gradient in the ``count`` columns from ``start`` on: two products of n^2 ``count``."""
+    _check(kind)
+    return matrix @ _defect(matrix, matrix[:, start : start + count], start, kind)
 
 
 def probe_penalty(

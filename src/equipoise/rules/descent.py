@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise.functional.activations import unit
@@ -28,7 +27,7 @@ from equipoise.rules.links import (
 from equipoise.rules.slots import Slots
 from equipoise.rules.tape import serve_dropout
 
-__all__ = ["DERIVATIVES", "Carry", "dense_links", "descend", "errs", "unwatched"]
+__all__ = ["DERIVATIVES", "Carry", "announce", "dense_links", "descend", "errs", "unwatched"]
 
 # (index of the link, the error at its sums, the error at the output, its input) -> the error at its input, None: none.
 Carry = Callable[[int, Tensor, Tensor, Tensor], Tensor | None]
@@ -67,6 +66,12 @@ def unwatched(model: nn.Module, x: Tensor) -> bool:
         m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks or "forward" in vars(m)
         for m in model.modules()
     )
+
+
+def announce(model: nn.Module, x: Tensor, *, fresh: bool) -> None:
+    """Run the model for those who listen to its layers, where a rule runs them by hand."""
+    if fresh and not unwatched(model, x):
+        model(x)
 
 
 def _down(part: Part, g: Tensor, h: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
@@ -126,8 +131,7 @@ def descend(
         link, h = links[k], inputs.pop()
         write(link.weight, weight_gradient(link, g, h, tensors[link.weight]))
         if link.bias is not None:
-            down = bias_gradient(g, link.dense)
-            write(link.bias, F.pad(down, (0, len(tensors[link.bias]) - link.used)) if link.used else down)
+            write(link.bias, bias_gradient(link, g, tensors[link.bias]))
         down = carry(k, g, error, h) if k else None
         if down is None:
             break

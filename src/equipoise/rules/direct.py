@@ -40,7 +40,7 @@ class Sited(Rule):
                 names.append(owner if times == 0 else f"{owner}#{times + 1}")
         return names
 
-    def prepare(self, found: Survey) -> None:
+    def prepare(self, found: Survey, x: Tensor) -> None:
         """Refuse a model without hidden sites, or whose output bypasses the last one."""
         if not any(site.hidden for site in found.sites):
             raise InputError(
@@ -112,9 +112,9 @@ class DirectFeedback(Sited):
     drawn_at_look = True
     options: DirectOptions
 
-    def prepare(self, found: Survey) -> None:
+    def prepare(self, found: Survey, x: Tensor) -> None:
         """Draw B for each hidden site."""
-        super().prepare(found)
+        super().prepare(found, x)
         links = dense_links(self.model, self.slots)
         self.names = [link.name for link in links]
         self.links = links if self.site_names(found) == self.names[1:] else ()

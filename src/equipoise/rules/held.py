@@ -48,8 +48,13 @@ class Held(nn.Module):
         self.survey: Survey | None = None
         self.callbacks: list[Callable[[Tensor, Tensor, Step], None]] = []
 
-    def prepare(self, found: Survey) -> None:
-        """Draw the feedback that the surveyed model needs, and refuse what the rule cannot train."""
+    def prepare(self, found: Survey, x: Tensor) -> None:
+        """Draw the feedback that the model, surveyed on ``x``, needs, and refuse what the rule cannot train."""
+
+    def refuse_local_objectives(self, why: str) -> None:
+        """``InputError`` with the layer's name and ``why``, for a module that has an objective of its own."""
+        if self.slots.listeners:
+            raise InputError(f"layer '{self.slots.listeners[0].name}' has a local objective, which {why}")
 
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The noise of one batch shaped like ``x``: a 0/1 mask for each dropout call of the model.
@@ -79,7 +84,7 @@ class Held(nn.Module):
         if x.shape[0] == 0:
             raise InputError("the rule has to see a sample of the model's input first; this batch is empty")
         found = survey(self.slots, x, self._needs())
-        self.prepare(found)
+        self.prepare(found, x)
         self.survey = found
         return found
 

@@ -21,7 +21,6 @@ from equipoise.functional.moments import wide
 from equipoise.randomness import generator
 from equipoise.rules.alignment import Transported
 from equipoise.rules.base import Step
-from equipoise.rules.descent import unwatched
 from equipoise.rules.square import Square, apart, conjugate, invertible_chain, nearer, squares
 from equipoise.rules.targets import composed
 from equipoise.rules.upkeep import UpkeepOptions, keep_, penalties, sweep_
@@ -93,17 +92,9 @@ class Inverted(Transported):
 
     def without_local_objectives(self) -> None:
         """Refuse modules with an objective of their own, for which a graph would be needed."""
-        if self.slots.listeners:
-            name = self.slots.listeners[0].name
-            raise InputError(
-                f"layer '{name}' has a local objective, which {self.title} does not train where it passes targets "
-                "down; use rule 'gait' with mode='difference', or 'fa'"
-            )
-
-    def announce(self, x: Tensor, *, fresh: bool) -> None:
-        """Run the model for those who listen to its layers, as the rule itself runs them by hand."""
-        if fresh and not unwatched(self.model, x):
-            self.model(x)
+        self.refuse_local_objectives(
+            f"{self.title} does not train where it passes targets down; use rule 'gait' with mode='difference', or 'fa'"
+        )
 
     # How an error gets down.
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise.errors import InputError
@@ -15,7 +14,7 @@ from equipoise.functional.activations import Unit
 from equipoise.functional.draws import draw
 from equipoise.randomness import generator
 from equipoise.rules.base import Options, Rule, Step, Write
-from equipoise.rules.descent import errs, unwatched
+from equipoise.rules.descent import announce, errs
 from equipoise.rules.links import Link, bias_gradient, weight_gradient, weighted
 from equipoise.rules.make import registry
 from equipoise.rules.square import Square, invertible_chain
@@ -64,9 +63,7 @@ class DifferenceTargets(Rule):
 
     def __init__(self, model: nn.Module, **given: Any) -> None:
         super().__init__(model, **given)
-        if self.slots.listeners:
-            name = self.slots.listeners[0].name
-            raise InputError(f"layer '{name}' has a local objective, which dtp does not train; use rule 'fa' or 'dfa'")
+        self.refuse_local_objectives("dtp does not train; use rule 'fa' or 'dfa'")
         self.links = invertible_chain("dtp", model, self.slots)
         self.units = [composed(link.after) for link in self.links]
         params = self.slots.parameters()
@@ -81,20 +78,11 @@ class DifferenceTargets(Rule):
             self.register_parameter(_key(link, "inverse"), nn.Parameter(value.to(weight)))
             self.register_parameter(_key(link, "offset"), nn.Parameter(weight.new_zeros(weight.shape[1])))
 
-    def prepare(self, found: Survey) -> None:
+    def prepare(self, found: Survey, x: Tensor) -> None:
         """Note the shapes of the activities that are to be corrupted."""
-        assert self.example is not None
         with torch.no_grad():
-            layers, _ = ascend(self.links, self.units, {}, self.example, self.slots.parameters())
+            layers, _ = ascend(self.links, self.units, {}, x, self.slots.parameters())
         self.shapes = {k: layers[k].h.shape[1:] for k in self.inverses}
-
-    def look(self, x: Tensor) -> Survey:
-        """Survey the model, and note the sizes of its layers."""
-        self.example: Tensor | None = x
-        try:
-            return super().look(x)
-        finally:
-            self.example = None
 
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The noise under which each inverse learns, by its layer's weight."""
@@ -116,8 +104,7 @@ class DifferenceTargets(Rule):
         *,
         fresh: bool,
     ) -> tuple[Tensor, Tensor]:
-        if fresh and not unwatched(self.model, x):
-            self.model(x)
+        announce(self.model, x, fresh=fresh)
         layers, output = ascend(self.links, self.units, {}, x, tensors)
         value, error = errs(self.loss, output, y, not fresh)
         size = self.options.step * x.shape[0]
@@ -129,8 +116,7 @@ class DifferenceTargets(Rule):
             g = layer.f.slope(layer.a) * away
             write(link.weight, weight_gradient(link, g, layer.h, weight))
             if link.bias is not None:
-                own = bias_gradient(g, link.dense)
-                write(link.bias, F.pad(own, (0, len(weight) - len(own))))
+                write(link.bias, bias_gradient(link, g, tensors[link.bias]))
             if k == 0:
                 break
             if k == len(layers) - 1:
@@ -170,9 +156,10 @@ class DifferenceTargets(Rule):
             found = self._undo(k, a, h, below, feedback)
             away = (found - h) / len(h)
             g = below.slope(found) * away
-            matrix = feedback[_name(link, "inverse")]
-            grads[_key(link, "inverse")] = weight_gradient(replace(link, used=0), a, g, matrix).to(matrix.dtype)
-            grads[_key(link, "offset")] = bias_gradient(g, link.dense).to(matrix.dtype)
+            matrix, offset = feedback[_name(link, "inverse")], feedback[_name(link, "offset")]
+            back = replace(link, used=0)
+            grads[_key(link, "inverse")] = weight_gradient(back, a, g, matrix).to(matrix.dtype)
+            grads[_key(link, "offset")] = bias_gradient(back, g, offset).to(matrix.dtype)
             losses[link.name] = (away * (found - h)).sum() / 2
         return grads, losses
 

@@ -238,6 +238,7 @@ def weight_gradient(link: Link, g: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([found, found.new_zeros(len(weight) - link.used, *found.shape[1:])]) if link.used else found
 
 
-def bias_gradient(g: Tensor, dense: bool) -> Tensor:
-    """sum over samples and positions of ``g``, by output unit or channel."""
-    return g.reshape(-1, g.shape[-1]).sum(0) if dense else g.flatten(2).sum((0, 2))
+def bias_gradient(link: Link, g: Tensor, bias: Tensor) -> Tensor:
+    """sum over samples and positions of ``g`` at the weighted layer's output; zero for auxiliary units."""
+    found = g.reshape(-1, g.shape[-1]).sum(0) if link.dense else g.flatten(2).sum((0, 2))
+    return F.pad(found, (0, len(bias) - link.used)) if link.used else found

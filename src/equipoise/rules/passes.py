@@ -206,7 +206,10 @@ class Passes:
     def _give(self, link: Link, gradient: Tensor, post: Tensor, scale: float) -> None:
         self.write(link.weight, gradient.to(self.tensors[link.weight].dtype))
         if link.bias is not None:
-            self.write(link.bias, (bias_gradient(post, link.dense) * scale).to(self.tensors[link.bias].dtype))
+            self.write(
+                link.bias,
+                (bias_gradient(link, post, self.tensors[link.bias]) * scale).to(self.tensors[link.bias].dtype),
+            )
 
     def _upwards(self, k: int, post: Tensor, units: Tensor, modulated: Tensor, scale: float) -> Tensor:
         """``scale`` times u - u', inputs of link k in the two passes; ``below`` becomes its presynaptic activity."""

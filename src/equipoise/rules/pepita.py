@@ -81,11 +81,7 @@ class Pepita(Rule):
                 f"pepita shows the error activity - t to the network, and the error of the loss '{self.loss.name}' is "
                 "not of that form; use cross_entropy (softmax), binary_cross_entropy or mse, or rule 'fa'"
             )
-        if self.slots.listeners:
-            name = self.slots.listeners[0].name
-            raise InputError(
-                f"layer '{name}' has a local objective, which pepita does not train; use rule 'fa' or 'dfa'"
-            )
+        self.refuse_local_objectives("pepita does not train; use rule 'fa' or 'dfa'")
         try:
             self.links = read_chain(model, self.slots)
         except InputError as error:
@@ -101,23 +97,14 @@ class Pepita(Rule):
             self.choices = replace(self.options, output_error="standard" if kernels else "modulated")
         self.immediate = self.options.update == "during"
 
-    def prepare(self, found: Survey) -> None:
+    def prepare(self, found: Survey, x: Tensor) -> None:
         """Draw F for the input of the layer where the error enters."""
-        assert self.example is not None
         parts = [part for link in self.links for part in (*link.before, *link.after)]
         if len(found.dropouts) != sum(part.number >= 0 for part in parts):
             raise InputError("a layer draws dropout by itself, which would differ between the passes; use nn.Dropout")
-        self.links, shapes = settle(self.links, self.example)
+        self.links, shapes = settle(self.links, x)
         link, n = self.links[self.entry], shapes[self.entry].numel()
         self.keep(link.name, (n, found.classes), law=self.options.law, fan_in=n, scale=self.options.scale)
-
-    def look(self, x: Tensor) -> Survey:
-        """Survey the model, and refuse parts that would not do the same in both passes."""
-        self.example: Tensor | None = x
-        try:
-            return super().look(x)
-        finally:
-            self.example = None
 
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Dropout masks, and the random vector of ``perturb`` where it is not the error."""

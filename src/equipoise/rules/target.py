@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from equipoise.errors import InputError
 from equipoise.rules.base import Options, Rule, Write
-from equipoise.rules.descent import descend, errs, unwatched
+from equipoise.rules.descent import announce, descend, errs, unwatched
 from equipoise.rules.inverses import InverseOptions, Inverted
 from equipoise.rules.make import registry
 from equipoise.rules.targets import ascend, below, jitter, per_sample, teach
@@ -72,9 +72,7 @@ class Gait(Inverted):
     def __init__(self, model: nn.Module, **given: Any) -> None:
         super().__init__(model, **given)
         self.targets = self.options.mode == "perturbation"
-        if self.targets:
-            self.without_local_objectives()
-        if self.options.noise:
+        if self.targets or self.options.noise:
             self.without_local_objectives()
         # Local objectives need autograd.
         self.forward_only = not self.slots.listeners  # type: ignore[misc]
@@ -110,7 +108,7 @@ class Gait(Inverted):
             return self.by_targets(x, y, tensors, noise, write, fresh=fresh)
         level = self.options.noise
         if level:
-            self.announce(x, fresh=fresh)
+            announce(self.model, x, fresh=fresh)
         elif fresh and not (self.forward_only and unwatched(self.model, x)):
             return None
 
@@ -134,7 +132,7 @@ class Gait(Inverted):
         fresh: bool,
     ) -> tuple[Tensor, Tensor]:
         """The step with targets, gamma and all."""
-        self.announce(x, fresh=fresh)
+        announce(self.model, x, fresh=fresh)
         layers, output = ascend(self.links, self.units, self.by_number, x, tensors)
         value, error = errs(self.loss, output, y, not fresh)
         batch, options = x.shape[0], self.options
@@ -216,7 +214,7 @@ class TargetPropagation(Inverted):
         *,
         fresh: bool,
     ) -> tuple[Tensor, Tensor]:
-        self.announce(x, fresh=fresh)
+        announce(self.model, x, fresh=fresh)
         layers, output = ascend(self.links, self.units, self.by_number, x, tensors)
         value, error = errs(self.loss, output, y, not fresh)
         batch, step = x.shape[0], self.options.step

@@ -142,8 +142,7 @@ def teach(
         g = layer.f.slope(layer.shown) * (layer.shown - t) * (per_sample(m, t) * scale)
         write(link.weight, weight_gradient(link, g, layer.h, weight))
         if bias is not None:
-            own = bias_gradient(g, link.dense)
-            write(link.bias or "", F.pad(own, (0, len(bias) - len(own))))
+            write(link.bias or "", bias_gradient(link, g, bias))
         if layer.square is None:
             break
         z, gamma = _moved(layer, t, law, guard)

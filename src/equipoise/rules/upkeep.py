@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from equipoise.errors import InputError
-from equipoise.functional.orthogonal import penalty, retract, stretch
+from equipoise.functional.orthogonal import penalty, penalty_block, retract, stretch
 from equipoise.rules.base import Options
 
-__all__ = ["UpkeepOptions", "block", "keep_", "penalties", "sweep_"]
+__all__ = ["UpkeepOptions", "keep_", "penalties", "sweep_"]
 
 # Where every squared singular value is this near to 1, so many Newton-Schulz steps reach the nearest orthogonal matrix
 # to about 1e-4; else an SVD does.
@@ -69,21 +68,6 @@ def penalties(options: UpkeepOptions, matrices: Mapping[str, Tensor]) -> dict[st
     return {name: options.strength * penalty(a, options.kind)[1] for name, a in matrices.items()}
 
 
-def block(matrix: Tensor, start: int, count: int, off_diagonal: bool = False) -> Tensor:
-    """A (A^T A - I) in the ``count`` columns from ``start`` on: a quarter of the penalty's gradient there.
-
-    Two products of n^2 ``count``. off_diagonal: A offdiag(A^T A), the columns' lengths being free.
-    """
-    columns = matrix[:, start : start + count]
-    gram = matrix.T @ columns
-    own = torch.arange(columns.shape[1], device=matrix.device)
-    if off_diagonal:
-        gram[own + start, own] = 0
-    else:
-        gram[own + start, own] -= 1
-    return matrix @ gram
-
-
 def keep_(options: UpkeepOptions, matrix: Tensor) -> None:
     """Move ``matrix`` towards an orthogonal one in place: "decoupled" or "retract"."""
     if options.upkeep == "decoupled":
@@ -95,5 +79,5 @@ def keep_(options: UpkeepOptions, matrix: Tensor) -> None:
 def sweep_(options: UpkeepOptions, matrix: Tensor, start: int, count: int) -> int:
     """Move ``count`` columns of ``matrix`` from ``start`` on, in place; where to go on, at 0 after the last."""
     count = min(count, len(matrix) - start)
-    matrix[:, start : start + count] -= options.strength * block(matrix, start, count, options.off_diagonal)
+    matrix[:, start : start + count] -= options.strength * penalty_block(matrix, start, count, options.kind)
     return (start + count) % len(matrix)
