@@ -17,3 +17,5 @@ from equipoise.models.invertible import invertible as invertible
 from equipoise.models.networks import ResidualNet as ResidualNet
 from equipoise.models.networks import conv as conv
 from equipoise.models.networks import mlp as mlp
+from equipoise.models.spiking import spiking_mlp as spiking_mlp
+from equipoise.models.spiking import spiking_vgg as spiking_vgg
