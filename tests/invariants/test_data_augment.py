@@ -108,7 +108,7 @@ def test_uint8_and_float_images_are_cut_alike() -> None:
     assert torch.equal(data.crop_flip(images, generator(4)).float(), as_float)
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (4, 64), (2, 3, 3, 8, 8)])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (4, 64), (2, 3, 3, 3, 8, 8)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     for augment in (data.crop_flip, data.flip):
         with pytest.raises(InputError, match=r"need \(B, C, H, W\)"):

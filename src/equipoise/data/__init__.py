@@ -1,13 +1,15 @@
 """Images and labels as tensors: built-in sets, a user's own, splits, orders and augmentation.
 
 ``load`` gives a ``Dataset`` of two ``Split``s in memory (uint8, moved to a device whole); ``hold_out`` and
-``order`` are pure functions of a seed; ``crop_flip`` and ``flip`` augment a whole batch by a generator.
+``order`` are pure functions of a seed; ``Augmentation`` changes a whole batch by a generator.
 """
 
 from __future__ import annotations
 
 from equipoise.data.augment import crop_flip as crop_flip
 from equipoise.data.augment import flip as flip
+from equipoise.data.augmentation import OPERATIONS as OPERATIONS
+from equipoise.data.augmentation import Augmentation as Augmentation
 from equipoise.data.catalogue import describe as describe
 from equipoise.data.catalogue import load as load
 from equipoise.data.catalogue import loaders as loaders
@@ -27,6 +29,8 @@ from equipoise.data.whiten import Whitening as Whitening
 from equipoise.data.whiten import whitening as whitening
 
 __all__ = [
+    "OPERATIONS",
+    "Augmentation",
     "Dataset",
     "FolderSplit",
     "LitSplit",

@@ -81,13 +81,19 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training and a test split with the names of their classes; ``note`` belongs beside every number."""
+    """A training and a test split with the names of their classes; ``note`` belongs beside every number.
+
+    handed: mirroring a sample changes its class, as with gestures of the left and the right hand. upright: turning it
+    does, as with directions of motion. Augmentation that would do so is refused.
+    """
 
     name: str
     train: Split
     test: Split
     classes: tuple[str, ...]
     note: str = ""
+    handed: bool = False
+    upright: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -23,7 +23,6 @@ from equipoise.train.totals import NotFinite, Totals, named
 __all__ = ["Loop"]
 
 _REPORT_EVERY = 0.25
-_AUGMENT = {"flip": data.flip, "crop_flip": data.crop_flip}
 
 
 class Loop:
@@ -95,8 +94,8 @@ class Loop:
         parts, run = self.parts, self.parts.run
         x, y = parts.batch(parts.train, index)
         parts.train.ahead(following)
-        if run.augment != "none":
-            x = _AUGMENT[run.augment](x, self._augment.manual_seed(derive(run.seed, "augment", self.step)))
+        if parts.augment is not None:
+            x = parts.augment(x, self._augment.manual_seed(derive(run.seed, "augment", self.step)))
         if parts.light is not None:
             x = parts.light(x, self._augment.manual_seed(derive(run.seed, "light", self.step)))
         y = parts.target(x, y)

@@ -39,6 +39,7 @@ class Parts:
     scheduler: torch.optim.lr_scheduler.LRScheduler | None
     note: str
     light: data.Luminance | None = None
+    augment: data.Augmentation | None = None
 
     def batch(self, split: data.Split, index: Tensor) -> tuple[Tensor, Tensor]:
         """The samples in ``index`` on the device, in the run's precision."""
@@ -71,6 +72,9 @@ def build(run: Run, machine: Machine) -> Parts:
     for name in run.measures:
         measure.measures[name]
     dataset = data.load(run.data, folder=machine.data_dir)
+    augment = data.Augmentation.read(run.augment)
+    if augment is not None:
+        augment.check(dataset.shape, handed=dataset.handed, upright=dataset.upright)
     train, validation, test = _splits(run, dataset)
     train, test = train.to(device), test.to(device)
     validation = validation.to(device) if validation is not None else None
@@ -95,7 +99,8 @@ def build(run: Run, machine: Machine) -> Parts:
     scheduler = optimisers.build_scheduler(run.scheduler, optimizer, epochs=run.epochs, options=run.scheduler_options)
     if constraints_of(model):
         enforce(optimizer, model)
-    return Parts(run, device, train, validation, test, model, rule, loss, optimizer, scheduler, dataset.note, light)
+    living = (run, device, train, validation, test, model, rule, loss, optimizer, scheduler)
+    return Parts(*living, dataset.note, light, augment)
 
 
 def usable(name: str) -> torch.device:

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from equipoise.data import Luminance
+from equipoise.data import Augmentation, Luminance
 from equipoise.errors import InputError, unknown_name
 from equipoise.train import checks, optimisers, penalties
 
-__all__ = ["AUGMENTATIONS", "PRECISIONS", "SELECTIONS", "STARTS", "Run"]
+__all__ = ["PRECISIONS", "SELECTIONS", "STARTS", "Run"]
 
-AUGMENTATIONS = ("none", "flip", "crop_flip")
 PRECISIONS = ("float32", "float64", "bfloat16")
 SELECTIONS = ("last", "validation", "test")
 STARTS = ("none", "balance", "norms")
@@ -25,7 +24,7 @@ _COUNTS = (
     *("seed", "alignment_batch", "lr", "measure_every", "top_k"),
     *("balance_every", "balance_repeats", "trace_every"),
 )
-_CHOICES = {"augment": AUGMENTATIONS, "precision": PRECISIONS, "select": SELECTIONS, "balance_start": STARTS}
+_CHOICES = {"precision": PRECISIONS, "select": SELECTIONS, "balance_start": STARTS}
 
 
 class _Momentum(dict[str, Any]):
@@ -55,7 +54,8 @@ class Run:
         epochs: passes over the training set
         batch_size: samples a step; the last batch of an epoch may be smaller
         validation: fraction of the training set held out
-        augment: none, flip or crop_flip
+        augment: what is done to training batches: none, or operations in order, as crop+flip+cutout=0.5, of crop, flip,
+            cutout, hole, resized_crop, jitter, roll, rotate, temporal_delete; of a/b each sample gets one
         precision: float32, float64 or bfloat16 (autocast)
         clip_norm: largest norm of the whole gradient
         seed: of weights, feedback, order, augmentation and noise
@@ -148,6 +148,7 @@ class Run:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(f"value of '{name}',", getattr(self, name), known)
+        Augmentation.read(self.augment)
         self._check_measures()
         penalties.strengths(self.decay)
         if self.balance_repeats and (self.balance_start != "none" or self.balance_every or self.decay or self.measures):
