@@ -81,6 +81,7 @@ CHANGED: dict[str, Any] = {
     "measure_every": 3,
     "train_set": True,
     "top_k": 5,
+    "init_batch": 64,
     "whiten": 0.1,
     "perturb": {"shift": 0.5},
     "group_rates": {"*bias": 0.01},

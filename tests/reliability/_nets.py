@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from equipoise import nn as enn
+
 
 class OwnNoise(nn.Module):
     """Draws from torch's global generator by itself, as some users' models do."""
@@ -61,3 +63,9 @@ class Broken(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         raise KeyError("Broken")
+
+
+def spiking() -> nn.Module:
+    """Excitatory and inhibitory cells that spike, for 8x8 digits."""
+    layers = (enn.EILinear(64, 20), enn.LIF(), enn.EILinear(20, 10, readout=True))
+    return enn.OverTime(nn.Sequential(nn.Flatten(), *layers), steps=3)

@@ -7,7 +7,7 @@ SPEC, CHECKS, LOOP = f"{TRAIN}/spec.py", f"{TRAIN}/checks.py", f"{TRAIN}/loop.py
 STATE, STORAGE, LOCK = f"{TRAIN}/state.py", f"{TRAIN}/storage.py", f"{TRAIN}/lock.py"
 RUNNER, STOP, MACHINE = f"{TRAIN}/runner.py", f"{TRAIN}/stop.py", f"{TRAIN}/machine.py"
 SUMMARY = f"{TRAIN}/summary.py"
-PARTS, EVALUATE, OPTIMISERS = f"{TRAIN}/parts.py", f"{TRAIN}/evaluate.py", f"{TRAIN}/optimisers.py"
+PARTS, EVALUATE, SCHEDULES = f"{TRAIN}/parts.py", f"{TRAIN}/evaluate.py", f"{TRAIN}/schedules.py"
 
 SPECS = ("tests/invariants/test_spec.py",)
 LOOPS = ("tests/identity/test_loop.py",)
@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant(
         "train/no-clipping", LOOP, "(list(parts.parameters()), run.clip_norm)", "(list(parts.parameters()), 1e9)", LOOPS
     ),
-    Mutant("train/no-schedule", LOOP, "optimisers.step_scheduler(parts.scheduler)", "pass", LOOPS),
+    Mutant("train/no-schedule", LOOP, "schedules.step_scheduler(parts.scheduler, epoch=True)", "pass", LOOPS),
     Mutant("train/latest-of-equals", LOOP, 'value > self.best["value"]', 'value >= self.best["value"]', AROUND),
     Mutant("train/best-is-not-a-copy", LOOP, "{name: item.clone() for", "{name: item for", LOOPS),
     Mutant("train/evaluates-in-training-mode", EVALUATE, "parts.model.eval()", "parts.model.train()", LOOPS),
@@ -129,5 +129,5 @@ MUTANTS = (
         WHITE,
     ),
     Mutant("train/names-as-a-word", SPEC, "if name in self.measures[:place]:", "if False:", SPECS),
-    Mutant("train/cosine-ends-late", OPTIMISERS, '"T_max": epochs,', '"T_max": epochs + 1,', NAMED + LOOPS),
+    Mutant("train/cosine-ends-late", SCHEDULES, '"T_max": epochs,', '"T_max": epochs + 1,', NAMED + LOOPS),
 )

@@ -9,10 +9,10 @@ from equipoise.train.experiments import experiments as experiments
 from equipoise.train.machine import Machine as Machine
 from equipoise.train.machine import parse_duration as parse_duration
 from equipoise.train.optimisers import optimizer_names as optimizer_names
-from equipoise.train.optimisers import scheduler_names as scheduler_names
 from equipoise.train.progress import Progress as Progress
 from equipoise.train.runner import finished as finished
 from equipoise.train.runner import train as train
+from equipoise.train.schedules import scheduler_names as scheduler_names
 from equipoise.train.spec import Run as Run
 from equipoise.train.storage import read_weights as read_weights
 from equipoise.train.summary import Summary as Summary

@@ -12,7 +12,7 @@ from torch import Tensor
 from equipoise import data
 from equipoise.errors import StorageError
 from equipoise.randomness import derive
-from equipoise.train import evaluate, optimisers, penalties, state, storage
+from equipoise.train import evaluate, penalties, schedules, state, storage
 from equipoise.train.balancing import balancing
 from equipoise.train.machine import Machine
 from equipoise.train.parts import Parts
@@ -119,6 +119,7 @@ class Loop:
         if self._powers:
             penalties.add_penalties_(parts.model.parameters(), self._powers)
         parts.optimizer.step()
+        schedules.step_scheduler(parts.scheduler, epoch=False)
         parts.rule.maintain()
         if self._balancing is not None:
             self._balancing.after_step()
@@ -160,7 +161,7 @@ class Loop:
             last, seed = epoch + 1 == run.epochs, derive(run.seed, "measures", epoch)
             row |= evaluate.measured(parts, last=last, seed=seed, taken={*row, "seconds"})
         row["seconds"] = self.seconds
-        optimisers.step_scheduler(parts.scheduler)
+        schedules.step_scheduler(parts.scheduler, epoch=True)
         self._select(row)
         self.history.append(row)
         self._totals.reset()

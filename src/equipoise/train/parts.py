@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from equipoise import data, measure, models, rules
 from equipoise.errors import EquipoiseError, InputError
 from equipoise.functional.losses import Loss, as_loss
-from equipoise.nn import constraints_of, enforce, param_groups
+from equipoise.nn import constraints_of, ei_init_, enforce, param_groups
 from equipoise.randomness import generator
-from equipoise.train import optimisers
+from equipoise.train import optimisers, schedules
 from equipoise.train.machine import Machine
 from equipoise.train.spec import Run
 
@@ -87,6 +87,8 @@ def build(run: Run, machine: Machine) -> Parts:
     images, _ = train.batch(torch.arange(min(2, len(train)), device=train.labels.device))
     example = images.to(device, _DTYPES[run.precision])
     _check_fit(run, model, example, None if loss.of_input else len(dataset.classes))
+    if run.init_batch:
+        _start(run, model, train, light, device)
     rule = rules.make(run.rule, model, example=example, loss=run.loss, seed=run.seed, **run.options)
 
     groups = param_groups(model, run.lr, run.group_rates)
@@ -96,11 +98,29 @@ def build(run: Run, machine: Machine) -> Parts:
     if not any(group["params"] for group in groups):
         raise InputError(f"the model '{run.model}' has no trainable parameters")
     optimizer = optimisers.build_optimizer(run.optimizer, groups, lr=run.lr, options=run.optimizer_options)
-    scheduler = optimisers.build_scheduler(run.scheduler, optimizer, epochs=run.epochs, options=run.scheduler_options)
+    per_epoch = -(-len(train) // run.batch_size)
+    scheduler = schedules.build_scheduler(
+        run.scheduler, optimizer, epochs=run.epochs, per_epoch=per_epoch, options=run.scheduler_options
+    )
     if constraints_of(model):
         enforce(optimizer, model)
     living = (run, device, train, validation, test, model, rule, loss, optimizer, scheduler)
     return Parts(*living, dataset.note, light, augment)
+
+
+def _start(run: Run, model: nn.Module, train: data.Split, light: data.Luminance | None, device: torch.device) -> None:
+    """Let the model's E-I layers take their weights from a random batch of the training split."""
+    chosen = torch.randperm(len(train), generator=generator(run.seed, "init_batch"))[: run.init_batch]
+    images = train.batch(chosen.to(train.labels.device))[0].to(device, _DTYPES[run.precision])
+    if light is not None:
+        images = light(images, generator(run.seed, "init_batch", "light"))
+    before = model.training
+    try:
+        ei_init_(model.eval(), images, seed=run.seed)
+    except InputError as error:
+        raise InputError(f"init_batch={run.init_batch} with the model '{run.model}': {error}") from None
+    finally:
+        model.train(before)
 
 
 def usable(name: str) -> torch.device:

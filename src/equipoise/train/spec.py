@@ -13,7 +13,7 @@ from typing import Any
 
 from equipoise.data import Augmentation, Luminance
 from equipoise.errors import InputError, unknown_name
-from equipoise.train import checks, optimisers, penalties
+from equipoise.train import checks, optimisers, penalties, schedules
 
 __all__ = ["PRECISIONS", "SELECTIONS", "STARTS", "Run"]
 
@@ -21,7 +21,7 @@ PRECISIONS = ("float32", "float64", "bfloat16")
 SELECTIONS = ("last", "validation", "test")
 STARTS = ("none", "balance", "norms")
 _COUNTS = (
-    *("seed", "alignment_batch", "lr", "measure_every", "top_k"),
+    *("seed", "alignment_batch", "lr", "measure_every", "top_k", "init_batch"),
     *("balance_every", "balance_repeats", "trace_every"),
 )
 _CHOICES = {"precision": PRECISIONS, "select": SELECTIONS, "balance_start": STARTS}
@@ -49,7 +49,7 @@ class Run:
         optimizer: any of torch.optim, by name
         lr: the learning rate
         optimizer_options: the optimiser's other arguments; left out, momentum 0.9 for sgd, torch's own for others
-        scheduler: any schedule of torch.optim.lr_scheduler, by name, or constant
+        scheduler: any schedule of torch.optim.lr_scheduler, by name, warmup_cosine, or constant
         scheduler_options: its arguments; lengths left out are the number of epochs
         epochs: passes over the training set
         batch_size: samples a step; the last batch of an epoch may be smaller
@@ -59,6 +59,8 @@ class Run:
         precision: float32, float64 or bfloat16 (autocast)
         clip_norm: largest norm of the whole gradient
         seed: of weights, feedback, order, augmentation and noise
+        init_batch: so many random training samples that E-I layers take their weights from before the first step
+            (``nn.ei_init_``; 0: the weights that they are built with)
         train_limit: keep that many random training samples
         test_limit: keep that many random test samples
         select: whose epoch's weights are the result: last, the best on validation, or (as some authors did) on test
@@ -102,6 +104,7 @@ class Run:
     precision: str = "float32"
     clip_norm: float | None = None
     seed: int = 0
+    init_batch: int = 0
     train_limit: int | None = None
     test_limit: int | None = None
     select: str = "last"
@@ -163,7 +166,7 @@ class Run:
         if self.whiten is not None and self.augment != "none":
             raise InputError(f"augment '{self.augment}' moves pixels, which 'whiten' has mixed; use one of the two")
         optimisers.check_optimizer(self.optimizer, self.optimizer_options)
-        optimisers.check_scheduler(self.scheduler, self.scheduler_options)
+        schedules.check_scheduler(self.scheduler, self.scheduler_options)
 
     def _check_measures(self) -> None:
         """Text, each once; whether the names exist is asked when the run is built, where plugins are loaded."""
