@@ -151,7 +151,7 @@ class Loop:
         for name, split in splits.items():
             if split is None:
                 continue
-            found = evaluate.evaluate(parts, split, name, stopper=self.stopper)
+            found = self._evaluated(split, name)
             if found is None:
                 return self.stopper.reason
             row |= found
@@ -169,6 +169,10 @@ class Loop:
         self._follow()
         self.progress.epoch(row)
         return ""
+
+    def _evaluated(self, split: data.Split, name: str) -> dict[str, float] | None:
+        """Loss and accuracy on ``split``; None when something asks to stop on the way."""
+        return evaluate.evaluate(self.parts, split, name, stopper=self.stopper)
 
     def _follow(self) -> None:
         """Write what was followed step by step, where the run asks for it."""

@@ -60,8 +60,8 @@ class Parts:
             yield from group["params"]
 
 
-def build(run: Run, machine: Machine) -> Parts:
-    """Make every part of ``run`` on the machine's device.
+def build(run: Run, machine: Machine, dataset: data.Dataset | None = None) -> Parts:
+    """Make every part of ``run`` on the machine's device; its data are ``dataset`` where that was loaded before.
 
     Raises ``InputError`` for unknown names and for parts that do not fit one another.
     """
@@ -71,7 +71,7 @@ def build(run: Run, machine: Machine) -> Parts:
         raise InputError(f"the loss '{run.loss}' has no accuracy to select an epoch by; use select 'last'")
     for name in run.measures:
         measure.measures[name]
-    dataset = data.load(run.data, folder=machine.data_dir)
+    dataset = data.load(run.data, folder=machine.data_dir) if dataset is None else dataset
     augment = data.Augmentation.read(run.augment)
     if augment is not None:
         augment.check(dataset.shape, handed=dataset.handed, upright=dataset.upright)
