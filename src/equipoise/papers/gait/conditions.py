@@ -148,7 +148,7 @@ CONDITIONS: dict[str, Condition] = {
     "penalty": Condition("penalty without task", "gait", {"upkeep": "penalty", "inverse": "transpose"}, loss="nothing"),
     "decoupled": _gait("decoupled penalty", "decoupled", 0.5),
     "probe": _gait("probe", "probe", 0.5),
-    "retract": _gait("retraction", "retract"),
+    "retract": _gait("retraction, every 10 steps", "retract", every=10),
     "off-diagonal": _gait("off-diagonal penalty", "penalty", off_diagonal=True),
     **{f"lambda={one:g}": _gait(f"penalty, λ = {one:g}", "penalty", one) for one in LAMBDAS},
 }
