@@ -18,6 +18,11 @@ RULES = rules.names()
 NETS = ["residual", "folded", "circuit", "local"]
 
 
+def largest_slow(nets: list[str]) -> list:
+    """Rules and networks, of which the largest network's are slow to compile."""
+    return [pytest.param(*pair, marks=pytest.mark.slow if pair[1] == "residual" else ()) for pair in pairs(nets)]
+
+
 def stacked(tensors: dict[str, Tensor], members: int = 3) -> dict[str, Tensor]:
     """Members that differ: the first is the original."""
     g = torch.Generator().manual_seed(1)
@@ -68,7 +73,7 @@ def test_vmap_over_weights_feedback_and_buffers_equals_members_alone(name: str, 
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize(("name", "net"), pairs(NETS))
+@pytest.mark.parametrize(("name", "net"), largest_slow(NETS))
 def test_a_full_graph_equals_eager(name: str, net: str) -> None:
     torch._dynamo.reset()
     model, x, y = zoo()[net]
@@ -84,7 +89,7 @@ def test_a_full_graph_equals_eager(name: str, net: str) -> None:
 
 
 @pytest.mark.compiles
-@pytest.mark.parametrize(("name", "net"), pairs(["residual", "local"]))
+@pytest.mark.parametrize(("name", "net"), largest_slow(["residual", "local"]))
 def test_a_full_graph_of_vmap_equals_eager(name: str, net: str) -> None:
     torch._dynamo.reset()
     model, x, y = zoo()[net]
