@@ -18,7 +18,7 @@ from equipoise.train.machine import Machine
 from equipoise.train.parts import Parts
 from equipoise.train.progress import Progress
 from equipoise.train.stop import Stopper
-from equipoise.train.totals import NotFinite, Totals, named
+from equipoise.train.totals import Totals, bad_weights, named
 
 __all__ = ["Loop"]
 
@@ -223,7 +223,7 @@ class Loop:
         """Raise ``NotFinite`` when a loss so far, or a weight now, is NaN or infinite (waits for the device)."""
         self._totals.check()
         if not all_finite(self.parts.parameters()):
-            raise NotFinite(f"the weights are not finite after step {self.step}; lower lr or set clip_norm")
+            raise bad_weights(self.step)
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint; conditions that change the bits are noted."""

@@ -16,14 +16,16 @@ from equipoise.errors import EquipoiseError, StorageError
 from equipoise.train import lock, state, storage
 from equipoise.train.loop import Loop
 from equipoise.train.machine import Machine
-from equipoise.train.parts import build, usable
+from equipoise.train.parts import build, shared, usable
 from equipoise.train.progress import Progress, Quiet
+from equipoise.train.ranks import Ranks
 from equipoise.train.spec import Run
 from equipoise.train.stop import Stopper
 from equipoise.train.summary import Summary, commit
 from equipoise.train.sweeps import Sweeps
+from equipoise.train.totals import NotFinite
 
-__all__ = ["finished", "train"]
+__all__ = ["again", "finish", "finished", "global_state", "prepare", "resume", "summarise", "threads", "train"]
 
 _FILES = ("spec.json", "metrics.jsonl", "trace.jsonl", "summary.json", "weights.safetensors")
 
@@ -46,31 +48,40 @@ def finished(run: Run, runs: str | Path) -> Summary | None:
 def train(run: Run, machine: Machine | None = None, *, progress: Progress | None = None) -> Summary:
     """Train ``run`` in its folder; go on where it stopped; return a finished one's summary at once.
 
-    Ctrl-C, SIGTERM and the machine's time limit end it with a checkpoint and the status "stopped". Raises
+    Under torchrun its processes train it together. Ctrl-C, SIGTERM and the machine's time limit end it with a checkpoint and the status "stopped". Raises
     ``InputError`` for parts that do not exist or do not fit, ``RunError`` for a loss that is not finite, and
     ``StorageError`` for files that cannot be read or written; a summary with the status "failed" is written
     whenever the run itself fails.
     """
     machine = machine if machine is not None else Machine()
-    progress = progress if progress is not None else Quiet()
-    stopper = Stopper(machine.time_limit)
+    ranks = Ranks.here(machine.device)
+    progress = progress if progress is not None and ranks.rank == 0 else Quiet()
+    stopper = Stopper(machine.time_limit, patience=ranks.several)
     folder = run.folder(machine.runs)
-    done = None if machine.force else finished(run, machine.runs)
-    if done is not None:
-        progress.note("finished before, so nothing is trained; --force trains it anew")
-        return done
-    with _threads(machine.threads), _global_state(usable(machine.device)):
-        parts = build(run, machine)
-        storage.make_folder(folder)
-        with lock.hold(folder):
-            done = _prepare(run, machine, folder)
-            if done is not None:
-                return done
-            loop = _kind(run)(parts, folder, machine, progress=progress, stopper=stopper)
-            summary = _drive(loop, run, machine, stopper)
+    with ranks.together(NotFinite):
+        done = ranks.first(lambda: None if machine.force else finished(run, machine.runs))
+        if done is not None:
+            progress.note("finished before, so nothing is trained; --force trains it anew")
+            return done
+        own = ranks.every(lambda: ranks.machine(machine))
+        with _threads(machine.threads), _global_state(ranks.every(lambda: usable(own.device))):
+            parts = ranks.every(lambda: shared(build(run, own), ranks))
+            with contextlib.ExitStack() as held:
+                done = ranks.first(lambda: _claim(held, run, machine, folder))
+                if done is not None:
+                    return done
+                loop = _kind(run)(parts, folder, machine, progress=progress, stopper=stopper)
+                summary = _drive(loop, run, machine, stopper)
     if summary.status == "finished":
         stopper.pass_on()
     return summary
+
+
+def _claim(held: contextlib.ExitStack, run: Run, machine: Machine, folder: Path) -> Summary | None:
+    """Take the folder for this process, as long as ``held`` is open; the summary if the run is finished by now."""
+    storage.make_folder(folder)
+    held.enter_context(lock.hold(folder))
+    return _prepare(run, machine, folder)
 
 
 def _kind(run: Run) -> type[Loop]:
@@ -78,7 +89,7 @@ def _kind(run: Run) -> type[Loop]:
     return Sweeps if run.balance_repeats else Loop
 
 
-def _prepare(run: Run, machine: Machine, folder: Path) -> Summary | None:
+def prepare(run: Run, machine: Machine, folder: Path) -> Summary | None:
     """Clear what is in the way; the summary when another process has finished the run meanwhile."""
     try:
         for left in folder.glob(".*.tmp"):
@@ -99,52 +110,62 @@ def _drive(loop: Loop, run: Run, machine: Machine, stopper: Stopper) -> Summary:
     """Run the loop and write how it ended; the progress display is closed whatever happens."""
     progress, folder = loop.progress, loop.folder
     progress.start(run, loop.total)
-    ended = _summary(loop, "stopped", message="aborted; the last checkpoint is kept")
+    ended = summarise(loop, "stopped", message="aborted; the last checkpoint is kept")
     try:
-        _resume(loop)
+        resume(loop)
         with stopper.listening():
             reason = loop.run()
         if reason:
-            message = f"stopped at step {loop.step} of {loop.total} ({reason}); {_again(folder, machine)}"
-            ended = _summary(loop, "stopped", cause=reason, message=message)
+            message = f"stopped at step {loop.step} of {loop.total} ({reason}); {again(folder, machine)}"
+            ended = summarise(loop, "stopped", cause=reason, message=message)
             ended.write(folder)
         else:
-            ended = _finish(loop)
+            ended = finish(loop)
         return ended
     except Exception as error:
         kind = "" if isinstance(error, EquipoiseError) else f"{type(error).__name__}: "
         message = " ".join(f"{kind}{error}".split())
-        ended = _summary(loop, "failed", message=message)
-        with contextlib.suppress(StorageError):
-            ended.write(folder)
+        ended = summarise(loop, "failed", message=message)
+        if ranks.rank == 0:
+            with contextlib.suppress(StorageError):
+                ended.write(folder)
         raise
     finally:
         progress.finish(ended)
 
 
-def _resume(loop: Loop) -> None:
+def resume(loop: Loop) -> None:
     """Bring loop and metrics to the newest whole checkpoint, if there is one."""
-    saved, note = state.load(loop.folder)
+    saved, note = loop.ranks.first(lambda: state.load(loop.folder))
     if note:
         loop.progress.note(note)
     if saved is not None:
-        loop.restore(saved)
-    storage.write_lines(loop.folder / "metrics.jsonl", loop.history)
+        loop.ranks.every(lambda: loop.restore(saved))
+    loop.ranks.first(lambda: storage.write_lines(loop.folder / "metrics.jsonl", loop.history))
 
 
-def _finish(loop: Loop) -> Summary:
+def _stop(loop: Loop, machine: Machine, reason: str) -> Summary:
+    """The summary of a run that stops before its end, written."""
+    message = f"stopped at step {loop.step} of {loop.total} ({reason}); {_again(loop, machine)}"
+    summary = _summary(loop, "stopped", cause=reason, message=message)
+    summary.write(loop.folder)
+    return summary
+
+
+def finish(loop: Loop) -> Summary:
     """Weights, metrics, then the summary, which alone makes a run finished; then its checkpoints can go."""
     storage.write_weights(loop.folder / "weights.safetensors", loop.weights())
     storage.write_lines(loop.folder / "metrics.jsonl", loop.history)
     chosen = loop.best["epoch"] if loop.best is not None else len(loop.history)
-    summary = _summary(loop, "finished", selected_epoch=chosen)
+    summary = summarise(loop, "finished", selected_epoch=chosen)
     summary.write(loop.folder)
     with contextlib.suppress(OSError):
         state.discard(loop.folder)
     return summary
 
 
-def _summary(loop: Loop, status: str, *, selected_epoch: int = 0, cause: str = "", message: str = "") -> Summary:
+def summarise(loop: Loop, status: str, *, selected_epoch: int = 0, cause: str = "", message: str = "") -> Summary:
+    """How the run in ``loop`` stands, as its summary."""
     return Summary(
         status=status,
         hash=loop.parts.run.hash,
@@ -163,7 +184,7 @@ def _summary(loop: Loop, status: str, *, selected_epoch: int = 0, cause: str = "
     )
 
 
-def _again(folder: Path, machine: Machine) -> str:
+def again(folder: Path, machine: Machine) -> str:
     """How to go on with the run in ``folder``."""
     program = ["equipoise"] if shutil.which("equipoise") else [sys.executable, "-m", "equipoise"]
     command = [*program, "run", "--spec", str(folder / "spec.json"), *machine.arguments()]
@@ -171,7 +192,8 @@ def _again(folder: Path, machine: Machine) -> str:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads(count: int | None) -> Iterator[None]:
+    """Within the block torch has ``count`` threads; its own number where that is None."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)
@@ -182,7 +204,7 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _global_state(device: torch.device) -> Iterator[None]:
+def global_state(device: torch.device) -> Iterator[None]:
     """Leave torch's global generators as they were, on the CPU and on ``device``."""
     if device.type == "cpu":
         with torch.random.fork_rng(devices=[]):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from equipoise.errors import RunError
 
-__all__ = ["NotFinite", "Totals", "named"]
+__all__ = ["NotFinite", "Totals", "bad_loss", "bad_weights", "named"]
 
 
 class NotFinite(RunError):
@@ -48,7 +48,7 @@ class Totals:
         """Add one batch: its mean loss (scalar), output (B, C) and labels (B,) or target; ``step`` counts from 1."""
         if self._immediate:
             if not math.isfinite(loss.item()):
-                raise _bad_loss(step)
+                raise bad_loss(step)
         else:
             bad = (self._first_bad < 0) & ~torch.isfinite(loss)
             self._first_bad.masked_fill_(bad, step)
@@ -68,7 +68,7 @@ class Totals:
         """Raise ``NotFinite`` naming the first bad step, if there was one (waits for the device)."""
         first = int(self._first_bad)
         if first >= 0:
-            raise _bad_loss(first)
+            raise bad_loss(first)
 
     def means(self) -> tuple[float, float]:
         """Mean loss and accuracy so far (waits for the device); NaN before the first batch, and without labels."""
@@ -97,5 +97,11 @@ def named(name: str, means: tuple[float, float]) -> dict[str, float]:
     return {f"{name}_loss": loss} | ({} if math.isnan(accuracy) else {f"{name}_accuracy": accuracy})
 
 
-def _bad_loss(step: int) -> NotFinite:
+def bad_loss(step: int) -> NotFinite:
+    """The error for a loss that was not finite at step ``step`` (from 1)."""
     return NotFinite(f"the loss is not finite at step {step}; lower lr or set clip_norm")
+
+
+def bad_weights(step: int) -> NotFinite:
+    """The error for weights that are not finite when ``step`` steps are done."""
+    return NotFinite(f"the weights are not finite after step {step}; lower lr or set clip_norm")
