@@ -16,6 +16,9 @@ from equipoise.measure.normalising import normalising as normalising
 from equipoise.measure.orthogonality import orthogonality as orthogonality
 from equipoise.measure.slowness import Slowness as Slowness
 from equipoise.measure.slowness import slowness as slowness
+from equipoise.measure.spiking import bimodality as bimodality
+from equipoise.measure.spiking import spiking as spiking
+from equipoise.measure.spiking import synapses as synapses
 from equipoise.measure.watching import Watch as Watch
 from equipoise.measure.watching import watch as watch
 from equipoise.measure.weights import Comparison as Comparison
