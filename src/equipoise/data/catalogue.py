@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from equipoise.data import cifar, folders, idx, parquet
+from equipoise.data import cifar, events, folders, idx, moving, parquet, sequences
 from equipoise.data.digits import digits
 from equipoise.data.labels import CIFAR10, CIFAR100, DIGITS, FASHION, TINY
 from equipoise.data.sets import ImageSet, Layout, no_folder
@@ -35,11 +35,15 @@ def load(name: str, *, folder: str | Path | None = None) -> Dataset:
     ``folder`` holds the sets that are files, each in a folder of its own name; without it the environment
     variable EQUIPOISE_DATA is used, and without that only embedded sets can be had. The two sets loaded last
     stay in memory, so their tensors are shared: do not write into them. Options of a loader, its keyword arguments,
-    stand behind a comma, as in ``imagenet,size=64,fit=squash``.
+    stand behind a comma, as in ``imagenet,size=64,fit=squash``. ``rows:NAME`` is the set NAME, its pictures a row at a
+    time.
     Raises InputError for an unknown or missing set or option, StorageError for a damaged file.
     """
     if not isinstance(name, str):
         raise InputError(f"a dataset is named by a string, not by {type(name).__name__}")
+    kind, _, rest = name.partition(":")
+    if kind == "rows" and rest:
+        return as_dataset(sequences.rows(load(rest, folder=folder), name), name)
     if ":" in name:
         return from_path(name)
     base, *words = name.split(",")
@@ -78,7 +82,7 @@ def names() -> tuple[str, ...]:
 
 def describe(name: str) -> str:
     """One line about a dataset, options or not: its title, or the first line of its loader's docstring."""
-    loader = loaders[name.partition(",")[0]]
+    loader = loaders[name.partition(":")[0].partition(",")[0]]
     if isinstance(loader, ImageSet):
         return loader.title
     return (inspect.getdoc(loader) or "").partition("\n")[0]
@@ -166,6 +170,48 @@ _SETS = (
 for _set in _SETS:
     register(_set.name)(_set)
 register("digits")(digits)
+
+
+@register("rows")
+def _rows(folder: Path | None) -> Dataset:
+    """rows:NAME: the pictures of the set NAME a row at a time, each a sequence (T = H, C W) from the top."""
+    raise InputError("rows shows another set's pictures a row at a time: name that set, as in rows:fashion-mnist")
+
+
+@register("moving-digits")
+def _moving_digits(
+    folder: Path | None,
+    *,
+    frames: int = 10,
+    size: int = 34,
+    threshold: float = 0.2,
+    label: str = "digit",
+    samples: int = 20000,
+    seed: int = 0,
+) -> Dataset:
+    """Events of MNIST's digits in motion, Tx2x34x34 frames made from mnist, 10 digits or (label=direction) 8 directions.
+
+    The options are those of ``data.moving.moving_digits``.
+    """
+    mnist = loaders["mnist"]
+    options = {"frames": frames, "size": size, "threshold": threshold, "label": label, "samples": samples}
+    return moving.moving_digits(mnist, folder, **options, seed=seed)  # type: ignore[arg-type]
+
+
+@register("dvs-gesture")
+def _dvs_gesture(
+    folder: Path | None, *, frames: int = 16, by: str = "count", size: int = 48, reader: str = "own"
+) -> Dataset:
+    """DVS128 Gesture, Tx2x48x48 frames of an event camera, 11 gestures, users 1-23 and 24-29 (AEDAT 3.1 files)."""
+    return events.dvs_gesture(folder, events.EventSet(frames, by, size, reader))
+
+
+@register("cifar10-dvs")
+def _cifar10_dvs(
+    folder: Path | None, *, frames: int = 10, by: str = "count", size: int = 48, reader: str = "own"
+) -> Dataset:
+    """CIFAR10-DVS, Tx2x48x48 frames of an event camera, 10 classes, 9,000 + 1,000 recordings (AEDAT 2.0 files)."""
+    return events.cifar10_dvs(folder, events.EventSet(frames, by, size, reader))
 
 
 @register("imagenet")

@@ -58,4 +58,4 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
 def _grey(images: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images
-    return torch.tensordot(images.new_tensor(_LUMA), images, ([0], [1]))[:, None]
+    return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)

@@ -16,6 +16,8 @@ __all__ = ["Decoded", "damaged", "needs", "read_bytes", "reason"]
 class Decoded:
     """What a reader found: uint8 images (N, C, H, W), int64 labels (N,), class names if the files hold them.
 
+    Frames of events are (N, T, 2, H, W), of uint8 counts or float16 means.
+
     ``jpeg`` says whether any image was stored as JPEG, that is, with its pixels changed.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CIFAR10", "CIFAR100", "DIGITS", "FASHION", "TINY"]
+__all__ = ["CIFAR10", "CIFAR100", "DIGITS", "FASHION", "GESTURES", "TINY"]
 
 _CIFAR100 = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
@@ -15,6 +15,10 @@ sunflower sweet_pepper table tank telephone television tiger tractor train trout
 wardrobe whale willow_tree wolf woman worm
 """
 
+GESTURES = (
+    *("hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter clockwise"),
+    *("left arm clockwise", "left arm counter clockwise", "arm roll", "air drums", "air guitar", "other"),
+)
 DIGITS = tuple(str(digit) for digit in range(10))
 FASHION = (
     "T-shirt/top",

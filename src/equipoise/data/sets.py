@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from equipoise.data import cache
 from equipoise.data.files import Decoded, damaged
@@ -16,6 +20,7 @@ __all__ = ["Found", "ImageSet", "Layout", "forget", "no_folder"]
 
 # The sets that stay in memory for a second `load` of the same unchanged files.
 _REMEMBERED = 2
+_CHUNK = 2048
 _JPEG_NOTE = (
     "JPEG-compressed copies of the original pixels: accuracies can differ by a fraction of a point from the original"
 )
@@ -64,14 +69,20 @@ class ImageSet:
     lossless: bool = True
     note: str = ""
 
-    def __call__(self, folder: Path | None) -> Dataset:
-        """Load the set from ``folder``; InputError when it is not there, StorageError when it is damaged."""
+    def __call__(self, folder: Path | None, *, size: int = 0) -> Dataset:
+        """Load the set from ``folder``; InputError when it is not there, StorageError when it is damaged.
+
+        size: pixels a side that every image is resized to, bilinear, smaller ones as means (antialiased); 0: as it is.
+        """
+        if size < 0:
+            raise InputError(f"images cannot have {size} pixels a side; 0 leaves them as they are")
         if folder is None:
             raise no_folder(self.name, f"; `equipoise fetch {self.name} --data-dir DIR` downloads it")
         found = self.find(folder)
         if found is None:
             raise self._missing(folder)
-        return _load(self, found, cache.fingerprint(found.train + found.test))
+        source = cache.fingerprint(found.train + found.test)
+        return _sized(self, found, source, size) if size else _load(self, found, source)
 
     def find(self, folder: Path) -> Found | None:
         """The files of the first layout that is complete, or None."""
@@ -155,6 +166,25 @@ def _load(images: ImageSet, found: Found, source: str) -> Dataset:
     )
 
 
+@lru_cache(maxsize=_REMEMBERED)
+def _sized(images: ImageSet, found: Found, source: str, size: int) -> Dataset:
+    """The set with its images resized."""
+    whole = _load(images, found, source)
+    train, test = (
+        Split(torch.cat([_resized(part, size) for part in split.images.split(_CHUNK)]), split.labels)
+        for split in (whole.train, whole.test)
+    )
+    note = f"resized from {whole.shape[1]} x {whole.shape[2]} to {size} x {size} pixels"
+    return replace(whole, train=train, test=test, note="; ".join(one for one in (whole.note, note) if one))
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    """uint8 (N, C, H, W) as (N, C, size, size)."""
+    found = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return found.round().clamp(0, 255).to(torch.uint8)
+
+
 def forget() -> None:
     """Drop the remembered sets, so that the next load reads their files again."""
     _load.cache_clear()
+    _sized.cache_clear()

@@ -20,7 +20,8 @@ _CHUNK = 4096
 class Split:
     """Images and their labels, as tensors on one device.
 
-    images: uint8 (N, C, H, W); a user's own may be floating point, also (N, D) features. labels: int64 (N,).
+    images: uint8 (N, C, H, W); a user's own may be floating point, also (N, D) features. Over time: frames
+    (N, T, C, H, W), sequences (N, T, D). labels: int64 (N,).
     Splits are shared and memoised: treat their tensors as read-only.
     """
 
@@ -32,7 +33,7 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one image, (C, H, W)."""
+        """The shape of one image, (C, H, W); over time (T, C, H, W) or (T, D)."""
         return tuple(self.images.shape[1:])
 
     def to(self, device: torch.device | str) -> Self:
@@ -66,8 +67,11 @@ class Split:
             raise InputError(f"images must be a tensor, not {type(images).__name__}")
         if images.dtype != torch.uint8 and not images.is_floating_point():
             raise InputError(f"images have dtype {_short(images.dtype)}; use uint8 in 0..255, or floating point")
-        if images.ndim not in (2, 4):
-            raise InputError(f"images have shape {tuple(images.shape)}; expected (N, C, H, W), or (N, D) for features")
+        if not 2 <= images.ndim <= 5:
+            raise InputError(
+                f"images have shape {tuple(images.shape)}; expected (N, C, H, W), or (N, D) for features; over time "
+                "(N, T, C, H, W) or (N, T, D)"
+            )
         if 0 in images.shape[1:]:
             raise InputError(f"images have shape {tuple(images.shape)}: one of their sides is zero")
         if images.dtype == torch.uint8:
