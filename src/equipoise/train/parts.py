@@ -72,9 +72,7 @@ def build(run: Run, machine: Machine, dataset: data.Dataset | None = None) -> Pa
     for name in run.measures:
         measure.measures[name]
     dataset = data.load(run.data, folder=machine.data_dir) if dataset is None else dataset
-    augment = data.Augmentation.read(run.augment)
-    if augment is not None:
-        augment.check(dataset.shape, handed=dataset.handed, upright=dataset.upright)
+    augment = _changes(run, dataset)
     train, validation, test = _splits(run, dataset)
     train, test = train.to(device), test.to(device)
     validation = validation.to(device) if validation is not None else None
@@ -131,6 +129,19 @@ def usable(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):
         raise InputError(f"the device '{name}' is not available here; use --device cpu") from None
     return device
+
+
+def _changes(run: Run, dataset: data.Dataset) -> data.Augmentation | None:
+    """The run's augmentation, once everything that would change the samples fits them."""
+    over_time = len(dataset.shape) in (2, 4)
+    if over_time and run.whiten is not None:
+        raise InputError(f"'whiten' mixes pixels, here of different times: '{run.data}' has samples {dataset.shape}")
+    if len(dataset.shape) == 4 and run.perturb:
+        raise InputError(f"'perturb' changes the light of pictures; '{run.data}' has frames {dataset.shape}")
+    augment = data.Augmentation.read(run.augment)
+    if augment is not None:
+        augment.check(dataset.shape, handed=dataset.handed, upright=dataset.upright)
+    return augment
 
 
 def _splits(run: Run, dataset: data.Dataset) -> tuple[data.Split, data.Split | None, data.Split]:
