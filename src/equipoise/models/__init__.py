@@ -19,3 +19,5 @@ from equipoise.models.networks import conv as conv
 from equipoise.models.networks import mlp as mlp
 from equipoise.models.spiking import spiking_mlp as spiking_mlp
 from equipoise.models.spiking import spiking_vgg as spiking_vgg
+from equipoise.models.spiking_resnet import spiking_resnet as spiking_resnet
+from equipoise.models.vgg import dann_vgg as dann_vgg

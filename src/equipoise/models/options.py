@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from equipoise.errors import InputError
 
-__all__ = ["Reader", "read_options", "switch"]
+__all__ = ["Reader", "built", "read_options", "switch"]
 
 Reader = Callable[[str], Any]
+Made = TypeVar("Made")
 
 
 def switch(text: str) -> bool:
@@ -30,3 +31,13 @@ def read_options(text: str, spec: str, readers: Mapping[str, Reader]) -> tuple[s
         except (ValueError, KeyError):
             raise InputError(f"model '{spec}': '{value}' is no value of {key}") from None
     return sizes, options
+
+
+def built(spec: str, build: Callable[[], Made]) -> Made:
+    """What ``build`` makes; a layer's or cell's ``InputError`` gets the model's text in front."""
+    try:
+        return build()
+    except InputError as error:
+        if spec in str(error):
+            raise
+        raise InputError(f"model '{spec}': {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,37 +11,31 @@ from torch import nn
 
 from equipoise.errors import InputError
 from equipoise.models.options import Reader, read_options, switch
+from equipoise.models.styles import INITS, started
+from equipoise.models.vgg import POOLS, among, factor, within
 from equipoise.nn import LIF, EIConv2d, EILinear, OnOff, OverTime, Rate, RecurrentEI
 from equipoise.randomness import derive
 
 __all__ = ["Plan", "read_plan"]
 
 
-def _among(*known: str) -> Reader:
-    return {name: name for name in known}.__getitem__
-
-
 def _learned(text: str) -> tuple[str, ...]:
-    return tuple(_among("tau", "threshold")(name) for name in text.split("+"))
+    return tuple(among("tau", "threshold")(name) for name in text.split("+"))
 
 
 def _steps(text: str) -> int:
-    return {True: int}[text.isdecimal() and int(text) >= 1](text)
+    return within(int(text), int(text) >= 1)
 
 
 def _share(text: str) -> float:
-    return {True: float(text)}[0 <= float(text) < 1]
-
-
-def _factor(text: str) -> float:
-    return {True: float(text)}[0 < float(text) < float("inf")]
+    return within(float(text), 0 <= float(text) < 1)
 
 
 _CELLS: dict[str, Reader] = {
     "tau": float,
     "threshold": float,
     "surrogate": str,
-    "reset": _among("soft", "hard"),
+    "reset": among("soft", "hard"),
     "learn": _learned,
 }
 _CIRCUIT: dict[str, Reader] = {
@@ -53,25 +47,25 @@ _CIRCUIT: dict[str, Reader] = {
     "stabilise": switch,
     "straight": switch,
     "scaling": {"rate": "rate", "gradient": "gradient", "none": None}.__getitem__,
-    "inhibition": _among("instant", "spiking"),
+    "inhibition": among("instant", "spiking"),
     "tau_inhibitory": float,
     "recurrent": switch,
     "share": float,
 }
 _NETWORK: dict[str, Reader] = {
-    "norm": _among("ei", "batch", "none"),
+    "norm": among("ei", "batch", "none"),
     "steps": _steps,
-    "encoder": _among("direct", "rate", "latency", "frames"),
+    "encoder": among("direct", "rate", "latency", "frames"),
     "onoff": switch,
-    "width": _factor,
+    "init": among(*INITS),
+    "width": factor,
 }
 _EXTRA: dict[str, Reader] = {
     "depth": int,
     "dropout": _share,
-    "pool": _among("average", "max"),
-    "head": _among("light", "heavy"),
+    "pool": among(*POOLS),
+    "head": among("light", "heavy"),
 }
-_POOLS: dict[str, Callable[[int], nn.Module]] = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
 
 
 @dataclass(frozen=True)
@@ -83,6 +77,7 @@ class Plan:
     steps: int = 4
     encoder: str = "direct"
     onoff: bool = False
+    init: str = "torch"
     width: float = 1.0
     depth: int | None = None
     dropout: float = 0.0
@@ -116,22 +111,19 @@ class Plan:
             return [EIConv2d(before, units, kernel, stride=stride, padding=kernel // 2, **self.circuit)]
         batch = self.norm == "batch"
         if kernel is None:
-            return [nn.Linear(before, units, bias=not batch), *([nn.BatchNorm1d(units)] if batch else [])]
+            dense = started(nn.Linear(before, units, bias=not batch), self.init)
+            return [dense, *([nn.BatchNorm1d(units)] if batch else [])]
         conv = nn.Conv2d(before, units, kernel, stride, kernel // 2, bias=not batch)
-        return [conv, *([nn.BatchNorm2d(units)] if batch else [])]
+        return [started(conv, self.init), *([nn.BatchNorm2d(units)] if batch else [])]
 
     def dropped(self) -> list[nn.Module]:
         """What takes spikes away behind a hidden layer."""
         return [nn.Dropout(self.dropout)] if self.dropout else []
 
-    def pooled(self) -> nn.Module:
-        """2x2 pooling."""
-        return _POOLS[self.pool](2)
-
     def readout(self, features: int, classes: int) -> nn.Module:
         """Scores. In an E-I network it subtracts, whatever the other layers do: it has nothing else."""
         if self.norm != "ei":
-            return nn.Linear(features, classes)
+            return started(nn.Linear(features, classes), self.init)
         circuit: dict[str, Any] = {**self.circuit, "subtractive": True, "divisive": True}
         return EILinear(features, classes, readout=True, **circuit)
 
@@ -160,17 +152,34 @@ def read_plan(text: str, spec: str, extra: tuple[str, ...]) -> tuple[str, Plan]:
     sizes, options = read_options(text, spec, known)
     circuit = {name: options.pop(name) for name in _CIRCUIT if name in options}
     cells = {name: options.pop(name) for name in _CELLS if name in options}
-    if circuit and options.get("norm", "ei") != "ei":
-        raise InputError(
-            f"model '{spec}': {', '.join(circuit)} belongs to E-I layers, and norm={options['norm']} has none"
-        )
-    for name, needs, value in (("tau_inhibitory", "inhibition", "spiking"), ("share", "recurrent", True)):
-        if name in circuit and circuit.get(needs) != value:
-            said = value if isinstance(value, str) else "yes"
-            raise InputError(f"model '{spec}': {name} means something with {needs}={said} only")
+    _check(options, circuit, spec)
     for name in ("recurrent", "share"):
         if name in circuit:
             options[name] = circuit.pop(name)
     if "pool_cells" in circuit:
         circuit["pool"] = circuit.pop("pool_cells")
     return sizes, Plan(spec, **options, circuit=circuit, cells=cells)
+
+
+# An option, and the other one with the value that it needs (what that is by default, how the text says it).
+_NEEDS = (
+    ("tau_inhibitory", "inhibition", "spiking", "instant", "spiking"),
+    ("share", "recurrent", True, False, "yes"),
+    ("stabilise", "divisive", True, True, "yes"),
+    ("straight", "divisive", True, True, "yes"),
+    ("straight", "stabilise", True, True, "yes"),
+)
+
+
+def _check(options: Mapping[str, Any], circuit: Mapping[str, Any], spec: str) -> None:
+    """``InputError`` for options that would change nothing."""
+    norm = options.get("norm", "ei")
+    if circuit and norm != "ei":
+        raise InputError(f"model '{spec}': {', '.join(circuit)} belongs to E-I layers, and norm={norm} has none")
+    if norm == "ei" and "init" in options:
+        raise InputError(f"model '{spec}': init is for norm=batch and norm=none; nn.ei_init_ sets E-I layers")
+    if "ratio" in circuit and "pool_cells" in circuit:
+        raise InputError(f"model '{spec}': ratio and pool_cells both say how many inhibitory cells there are; give one")
+    for name, other, value, default, said in _NEEDS:
+        if name in circuit and circuit.get(other, default) != value:
+            raise InputError(f"model '{spec}': {name} changes nothing unless {other}={said}")

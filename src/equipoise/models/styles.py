@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from equipoise.errors import InputError
 from equipoise.nn import BiPU, LocallyConnected2d, Normalise
 
-__all__ = ["Style", "image_shape", "image_sizes", "integers", "read_style"]
+__all__ = ["INITS", "Style", "image_shape", "image_sizes", "integers", "read_style", "started"]
 
 
 def integers(text: str, separator: str, spec: str, form: str) -> list[int]:
@@ -30,7 +31,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "squared_relu": lambda: BiPU(2.0),
 }
-_INITS: dict[str, Callable[..., Tensor] | None] = {
+INITS: dict[str, Callable[..., Tensor] | None] = {
     "torch": None,
     "he_uniform": nn.init.kaiming_uniform_,
     "he_normal": nn.init.kaiming_normal_,
@@ -73,23 +74,27 @@ class Style:
         """What follows a hidden layer."""
         return [_ACTIVATIONS[self.activation](), *([nn.Dropout(self.rate)] if self.rate else [])]
 
-    @torch.no_grad()
     def start(self, network: nn.Sequential) -> nn.Sequential:
-        """Draw the weights again, n being the fan-in, with biases 0; torch's own initialisation is left as it is.
-
-        he_uniform: U(-sqrt(6 / n), sqrt(6 / n)); he_normal: N(0, 2 / n) (He et al. 2015).
-        """
-        initialise = _INITS[self.init]
-        if initialise is not None:
-            for layer in network:
-                if isinstance(layer, (nn.Linear, nn.Conv2d, LocallyConnected2d)):
-                    # A local layer's last axis is its fan-in, as that of the matrix which its kernels make up.
-                    initialise(
-                        layer.weight.flatten(0, -2) if layer.weight.ndim == 3 else layer.weight, nonlinearity="relu"
-                    )
-                    if layer.bias is not None:
-                        layer.bias.zero_()
+        """``started`` with ``init`` for every layer with weights."""
+        for layer in network:
+            if isinstance(layer, (nn.Linear, nn.Conv2d, LocallyConnected2d)):
+                started(layer, self.init)
         return network
+
+
+@torch.no_grad()
+def started(layer: Any, init: str) -> Any:
+    """The layer as drawn again by ``init``, n being the fan-in, with biases 0; torch's own start is left as it is.
+
+    he_uniform: U(-sqrt(6 / n), sqrt(6 / n)); he_normal: N(0, 2 / n) (He et al. 2015).
+    """
+    initialise = INITS[init]
+    if initialise is not None:
+        # A local layer's last axis is its fan-in, as that of the matrix which its kernels make up.
+        initialise(layer.weight.flatten(0, -2) if layer.weight.ndim == 3 else layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return layer
 
 
 def read_style(text: str, spec: str, *, dropout: bool, norm: bool = False) -> tuple[str, Style]:
@@ -105,7 +110,7 @@ def read_style(text: str, spec: str, *, dropout: bool, norm: bool = False) -> tu
     known: dict[str, tuple[str, ...]] = {
         "activation": tuple(_ACTIVATIONS),
         "bias": ("yes", "no"),
-        "init": tuple(_INITS),
+        "init": tuple(INITS),
     }
     if norm:
         known["norm"] = ("none", "layer")
