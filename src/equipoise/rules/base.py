@@ -21,7 +21,7 @@ from equipoise.errors import InputError
 from equipoise.rules.held import Held
 from equipoise.rules.report import Credit, Options, Step
 from equipoise.rules.survey import entries
-from equipoise.rules.sync import accumulate, mean_over_ranks, world_size
+from equipoise.rules.sync import Part, accumulate, drawn, mean_over_ranks, world_size
 from equipoise.rules.tape import Tape
 
 __all__ = ["Credit", "Options", "Rule", "Step"]
@@ -37,8 +37,7 @@ class Rule(Held):
     ``copy.deepcopy((model, rule))`` keeps the two together. ``callbacks`` are functions of (x, y, step) that every
     ``backward`` calls at its end.
 
-    forward_only: ``by_hand`` always answers, no graph is ever built. immediate: each gradient is in ``.grad``, its
-    hooks called, before the pass goes on.
+    forward_only: ``by_hand`` always answers, without a graph. immediate: each ``.grad`` is there as the pass goes on.
     """
 
     forward_only: ClassVar[bool] = False
@@ -76,22 +75,25 @@ class Rule(Held):
     def maintain(self) -> None:
         """Upkeep after ``optimizer.step()``; nothing for rules with fixed feedback."""
 
-    def backward(self, x: Tensor, y: Tensor, *, sync: bool = True, generator: torch.Generator | None = None) -> Step:
+    def backward(
+        self, x: Tensor, y: Tensor, *, sync: bool | Part = True, generator: torch.Generator | None = None
+    ) -> Step:
         """Add this rule's gradients of the batch (x, y) into ``.grad``, where ``loss.backward()`` stood.
 
         x (B, ...) and y (B,) class indices. Dropout masks come from ``generator``, which is on x's device (torch's
         global one if None); after a dropout rate has changed, call ``rule.look(x)``.
         With several ranks the gradients become those of the joint batch, weighted by sample counts; ``sync=False``
-        leaves this rank's own. Hidden parameters that the rule gives no credit keep ``.grad`` as it was.
+        leaves this rank's own, a ``Part`` says which rows of the joint batch's noise are (x, y)'s.
+        Hidden parameters without credit keep ``.grad`` as it was.
         """
-        together = sync and world_size() > 1
+        together = bool(sync) and world_size() > 1
         self._check(x, y)
         if x.shape[0] == 0:
             if not together:
                 raise InputError("the batch is empty: x has no rows")
             return self._told(x, y, self._empty(x))
         params, buffers = self.slots.parameters(), self.slots.buffers()
-        noise = self.draw(x, generator)
+        noise = drawn(self.draw, x, generator, sync)
         trained = {n: p for n, p in params.items() if p.requires_grad}
         if not (trained and torch.is_grad_enabled()):
             raise InputError("there is nothing to train: torch.no_grad is on, or all that this rule trains is frozen")

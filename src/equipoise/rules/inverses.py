@@ -22,6 +22,7 @@ from equipoise.randomness import generator
 from equipoise.rules.alignment import Transported
 from equipoise.rules.base import Step
 from equipoise.rules.square import Square, apart, conjugate, invertible_chain, nearer, squares
+from equipoise.rules.sync import Part, few, placed, sum_over_ranks, world_size
 from equipoise.rules.targets import composed
 from equipoise.rules.upkeep import UpkeepOptions, keep_, penalties, sweep_
 
@@ -78,6 +79,7 @@ class Inverted(Transported):
         self.cursors = dict.fromkeys(self.turns, 0)
         # Errors of the last batch, a few rows by weight: the directions in which an inverse has to be good.
         self.errors: dict[str, Tensor] = {}
+        self.part: Part | None = None
         self.measured: dict[str, float] = {}
         if self.backend == "track":
             for square in self.squares:
@@ -142,15 +144,28 @@ class Inverted(Transported):
     def note(self, square: Square, g: Tensor) -> None:
         """Keep a few of the errors ``g`` at a layer's used units."""
         rows = g.movedim(1, -1).reshape(-1, square.used)
-        self.errors[square.name] = rows[:: max(1, len(rows) // _PROBES)][:_PROBES].clone()
+        self.errors[square.name] = few(rows, g.shape[0], _PROBES, self.part)
 
     # What is decided on the host.
 
-    def backward(self, x: Tensor, y: Tensor, *, sync: bool = True, generator: torch.Generator | None = None) -> Step:
-        """As every rule's; weights that changed without ``maintain`` have their inverses measured first."""
+    def backward(
+        self, x: Tensor, y: Tensor, *, sync: bool | Part = True, generator: torch.Generator | None = None
+    ) -> Step:
+        """As every rule's; weights that changed without ``maintain`` have their inverses measured first.
+
+        With several ranks the errors that inverses are measured with are those of the joint batch.
+        """
         if self._stamp() != self.stamp:
             self._check_layers(self.squares)
-        return super().backward(x, y, sync=sync, generator=generator)
+        self.part = None
+        if not sync or world_size() == 1:
+            return super().backward(x, y, sync=sync, generator=generator)
+        self.part, self.errors = sync if isinstance(sync, Part) else placed(x), {}
+        step = super().backward(x, y, sync=sync, generator=generator)
+        params = self.slots.parameters()
+        own = [self.errors.get(s.name, params[s.name].new_zeros(_PROBES, s.used)).detach() for s in self.squares]
+        self.errors = dict(zip(self.turns, sum_over_ranks(own), strict=True))
+        return step
 
     def _told(self, x: Tensor, y: Tensor, step: Step) -> Step:
         """The callbacks see the task's gradients; the penalty comes on top."""

@@ -2,18 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["accumulate", "mean_over_ranks", "world_size"]
+__all__ = ["Part", "accumulate", "drawn", "few", "mean_over_ranks", "placed", "sum_over_ranks", "world_size"]
+
+
+class Part(NamedTuple):
+    """Which rows of the joint batch this rank holds: those from ``first`` on, of ``whole``."""
+
+    first: int
+    whole: int
 
 
 def world_size() -> int:
     """How many ranks train together; 1 without an initialised process group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def placed(x: Tensor) -> Part:
+    """The place of this rank's rows ``x`` in the joint batch, which holds the ranks' rows in their order."""
+    counts = torch.zeros(world_size(), dtype=torch.int64, device=x.device)
+    counts[dist.get_rank()] = x.shape[0]
+    dist.all_reduce(counts)
+    return Part(int(counts[: dist.get_rank()].sum()), int(counts.sum()))
+
+
+def few(rows: Tensor, samples: int, count: int, part: Part | None) -> Tensor:
+    """At most ``count`` of the ``rows`` (k rows a sample, evenly spread) of the errors of a batch's mean loss.
+
+    Of a ``part`` those rows that the joint batch would keep, each at its place among ``count``, and zeros elsewhere:
+    the sum over ranks is what the joint batch keeps.
+    """
+    if part is None:
+        return rows[:: max(1, len(rows) // count)][:count].clone()
+    first, whole = (n * len(rows) // samples for n in part)
+    every = max(1, whole // count)
+    place = min(count, -(-first // every))
+    own = rows[place * every - first :: every][: count - place] if place < count else rows[:0]
+    kept = rows.new_zeros(count, rows.shape[1])
+    kept[place : place + len(own)] = own * (len(rows) / whole)  # the mean over the joint batch is over more samples
+    return kept
+
+
+def sum_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The sums over ranks of tensors of one dtype and device, in one all-reduce."""
+    if not tensors:
+        return []
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(flat)
+    pieces = torch.split(flat, [t.numel() for t in tensors])
+    return [piece.view_as(t) for piece, t in zip(pieces, tensors, strict=True)]
+
+
+def drawn(
+    draw: Callable[[Tensor, torch.Generator | None], dict[str, Tensor]],
+    x: Tensor,
+    generator: torch.Generator | None,
+    part: Part | bool,
+) -> dict[str, Tensor]:
+    """The noise of the batch ``x``; where that is a known ``part``, these rows of what the joint batch draws.
+
+    Noise has k rows a sample (T B where time is folded), the samples within: its first axis is (k, B).
+    """
+    if not isinstance(part, Part):
+        return draw(x, generator)
+    rows = slice(part.first, part.first + len(x))
+    whole = draw(x[:1].expand(part.whole, *x.shape[1:]), generator)
+    return {n: t.unflatten(0, (-1, part.whole))[:, rows].flatten(0, 1) for n, t in whole.items()}
 
 
 def mean_over_ranks(gradients: Sequence[Tensor | None], params: Sequence[Tensor], count: int) -> list[Tensor | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from equipoise.errors import EquipoiseError, InputError, StorageError
 from equipoise.registry import Registry
 from equipoise.sweep.progress import Quiet, SweepProgress, Within
 from equipoise.train import Machine, Progress, Run, Summary, finished, train
+from equipoise.train.ranks import LostRank, Ranks
 
 __all__ = ["Executor", "cores", "execute", "executors", "failed", "local"]
 
@@ -55,16 +57,19 @@ def execute(
     with that ``cause``. Raises ``InputError`` for an unknown executor or fewer than one worker.
     """
     machine = machine if machine is not None else Machine()
-    progress = progress if progress is not None else Quiet()
+    ranks = Ranks.here(machine.device)
+    progress = progress if progress is not None and ranks.rank == 0 else Quiet()
     chosen: Any = executors[executor]
-    if chosen is local:
+    if ranks.several and chosen is not local:
+        raise InputError(f"under torchrun runs go one after the other, each on all ranks; leave out '{executor}'")
+    if "progress" in inspect.signature(chosen).parameters:
         chosen = functools.partial(chosen, progress=Within(progress))
     if workers is not None and workers < 1:
         raise InputError(f"'workers' is {workers}; it must be at least 1")
     results: dict[str, Summary] = {}
     waiting: dict[str, Run] = {}
     for name, run in {run.hash: run for run in runs}.items():
-        summary = _known(run, machine)
+        summary = ranks.first(lambda run=run: _known(run, machine))
         if summary is None:
             waiting[name] = run
         else:
@@ -100,14 +105,20 @@ def _known(run: Run, machine: Machine) -> Summary | None:
 def local(
     runs: Sequence[Run], machine: Machine, workers: int, *, progress: Progress | None = None
 ) -> Iterator[Summary]:
-    """One run after the other in this process, with all of torch's threads; the number of workers is not used."""
+    """One run after the other in this process, with all of torch's threads; the number of workers is not used.
+
+    Under torchrun each of them is every rank's.
+    """
+    ranks = Ranks.here(machine.device)
     end = None if machine.time_limit is None else time.monotonic() + machine.time_limit
     for run in runs:
-        left = None if end is None else end - time.monotonic()
+        left = ranks.first(lambda: None if end is None else end - time.monotonic())
         if left is not None and left <= 0:
             return
         try:
             summary = train(run, dataclasses.replace(machine, time_limit=left), progress=progress)
+        except LostRank:
+            raise
         except EquipoiseError as error:
             summary = failed(run, error)
         except Exception as error:  # a user's model may raise anything; the other runs go on

@@ -24,10 +24,10 @@ _ELEMENTS = 2**22
 def evaluate(parts: Parts, split: data.Split, name: str, *, stopper: Stopper | None = None) -> dict[str, float] | None:
     """``name_loss``, ``name_accuracy`` and, with ``top_k``, ``name_top5``, of the model on ``split``.
 
-    In eval mode and large batches; without labels the loss alone. None when ``stopper`` asks to stop on the way. A loss
-    that is not finite is returned as it is.
+    In eval mode and large batches, which ranks share; without labels the loss alone. None when ``stopper`` asks to stop
+    on the way. A loss that is not finite is returned as it is.
     """
-    rows = max(parts.run.batch_size, min(1024, _ELEMENTS // math.prod(split.shape)))
+    rows = max(parts.run.batch_size, min(1024, _ELEMENTS // math.prod(split.shape))) * parts.ranks.size
     top = parts.run.top_k
     totals = Totals(parts.device, labelled=not parts.loss.of_input, top=top)
     parts.model.eval()
@@ -38,12 +38,14 @@ def evaluate(parts: Parts, split: data.Split, name: str, *, stopper: Stopper | N
             torch.arange(first, min(first + rows, len(split)), device=split.labels.device)
             for first in (start, min(start + rows, len(split)))
         )
+        ranks = parts.ranks.over(len(index))
+        index, following = index[ranks.rows(len(index))], following[ranks.rows(len(following))]
         x, y = parts.batch(split, index)
         split.ahead(following)
         y = parts.target(x, y)
         with parts.autocast():
             output = parts.model(x)
-        totals.include(parts.loss.value(output.to(x.dtype), y), output, y)
+        totals.include(parts.loss.value(output.to(x.dtype), y), output, y, ranks=ranks)
     found = named(name, totals.means())
     return found | ({f"{name}_top{top}": totals.among()} if top and not parts.loss.of_input else {})
 

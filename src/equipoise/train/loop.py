@@ -36,7 +36,9 @@ class Loop:
         self.parts = parts
         self.folder = folder
         self.progress = progress
-        self.stopper = stopper
+        self.ranks = parts.ranks
+        self.stopper = self.ranks.stopper(stopper)
+        self._own_stopper = stopper
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
@@ -92,30 +94,34 @@ class Loop:
     def _one(self, index: Tensor, following: Tensor) -> None:
         """One step: batch, backward by the rule, clipping, optimiser, upkeep; ``following`` comes next."""
         parts, run = self.parts, self.parts.run
-        x, y = parts.batch(parts.train, index)
-        parts.train.ahead(following)
+        follow = run.measure_every and self.step % run.measure_every == 0
+        count, ranks = len(index), self.ranks.over(len(index))
+        mine = ranks.rows(count)
+        x, y = parts.batch(parts.train, index if follow else index[mine])
+        parts.train.ahead(following[ranks.rows(len(following))])
+        x = x if follow else ranks.whole(x, count)
         if parts.augment is not None:
             x = parts.augment(x, self._augment.manual_seed(derive(run.seed, "augment", self.step)))
         if parts.light is not None:
             x = parts.light(x, self._augment.manual_seed(derive(run.seed, "light", self.step)))
-        y = parts.target(x, y)
-        follow = run.measure_every and self.step % run.measure_every == 0
         if follow:
             seed = derive(run.seed, "followed", self.step)
-            row = evaluate.measured_on(parts, x, y, seed=seed, taken=("step", "loss"))
+            row = evaluate.measured_on(parts, x, parts.target(x, y), seed=seed, taken=("step", "loss"))
             self.followed.append({"step": self.step, **row})
+        x, y = x[mine], y[mine] if follow else y
+        y = parts.target(x, y)
         seed_global(parts.device, derive(run.seed, "global", self.step))
         noise = self._noise.manual_seed(derive(run.seed, "noise", self.step))
         parts.optimizer.zero_grad(set_to_none=True)
         with parts.autocast():
-            done = parts.rule.backward(x, y, generator=noise)
+            done = ranks.backward(parts.rule, x, y, count, noise)
+        loss = self._totals.add(done.loss, done.output, y, step=self.step + 1, ranks=ranks)
         if follow:
-            self.followed[-1]["loss"] = float(done.loss)
-        self._totals.add(done.loss, done.output, y, step=self.step + 1)
+            self.followed[-1]["loss"] = float(loss)
         if run.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(list(parts.parameters()), run.clip_norm)
         if self._balancing is not None:
-            self._balancing.before_step(self.step, done.loss)
+            self._balancing.before_step(self.step, loss)
         if self._powers:
             penalties.add_penalties_(parts.model.parameters(), self._powers)
         parts.optimizer.step()
@@ -127,13 +133,16 @@ class Loop:
     def _between(self) -> str:
         """Between two steps: show progress, checkpoint when it is time, pass on a reason to stop."""
         now = time.monotonic()
-        if now - self._reported >= _REPORT_EVERY:
+        reason, report, save = self.ranks.agree(
+            self._own_stopper.reason, now - self._reported >= _REPORT_EVERY, now - self._saved >= self._every
+        )
+        if report:
             self._reported = now
             self._totals.check()
             self.progress.advance(self.step, self._totals.means()[0])
-        if now - self._saved >= self._every:
+        if save:
             self.save()
-        return self.stopper.reason
+        return reason
 
     def _close(self) -> str:
         """End an epoch: measure, step the schedule, select. Nothing changes when it is interrupted."""
@@ -165,8 +174,7 @@ class Loop:
         self._select(row)
         self.history.append(row)
         self._totals.reset()
-        storage.append_line(self.folder / "metrics.jsonl", row)
-        self._follow()
+        self.ranks.first(lambda: self._write(row))
         self.progress.epoch(row)
         return ""
 
@@ -174,8 +182,9 @@ class Loop:
         """Loss and accuracy on ``split``; None when something asks to stop on the way."""
         return evaluate.evaluate(self.parts, split, name, stopper=self.stopper)
 
-    def _follow(self) -> None:
-        """Write what was followed step by step, where the run asks for it."""
+    def _write(self, row: dict[str, Any]) -> None:
+        """Write an epoch's metrics, and what was followed step by step where the run asks for it."""
+        storage.append_line(self.folder / "metrics.jsonl", row)
         if self.parts.run.measure_every:
             storage.write_lines(self.folder / "trace.jsonl", self.followed)
         if self._balancing is None or not self.parts.run.trace_every:
@@ -197,7 +206,7 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint; a bad state raises ``NotFinite`` instead, and the last good one is kept."""
         self._check()
-        state.save(self.folder, self._state())
+        self.ranks.first(lambda: state.save(self.folder, self._state()))
         self._saved = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
@@ -257,7 +266,7 @@ class Loop:
     def conditions(self) -> dict[str, Any]:
         """What changes the bits of a result without being in its hash."""
         return {
-            "device": str(self.parts.device),
+            "device": f"{self.parts.device}{self.ranks.name}",
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
             "note": self.parts.note,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,10 +15,12 @@ from equipoise.functional.losses import Loss, as_loss
 from equipoise.nn import constraints_of, ei_init_, enforce, param_groups
 from equipoise.randomness import generator
 from equipoise.train import optimisers, schedules
+from equipoise.train.joint import ROWS, require_parts
 from equipoise.train.machine import Machine
+from equipoise.train.ranks import ALONE, Ranks
 from equipoise.train.spec import Run
 
-__all__ = ["Parts", "build", "usable"]
+__all__ = ["Parts", "build", "shared", "usable"]
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.float32}
 
@@ -40,6 +42,7 @@ class Parts:
     note: str
     light: data.Luminance | None = None
     augment: data.Augmentation | None = None
+    ranks: Ranks = ALONE
 
     def batch(self, split: data.Split, index: Tensor) -> tuple[Tensor, Tensor]:
         """The samples in ``index`` on the device, in the run's precision."""
@@ -104,6 +107,17 @@ def build(run: Run, machine: Machine, dataset: data.Dataset | None = None) -> Pa
         enforce(optimizer, model)
     living = (run, device, train, validation, test, model, rule, loss, optimizer, scheduler)
     return Parts(*living, dataset.note, light, augment)
+
+
+def shared(parts: Parts, ranks: Ranks) -> Parts:
+    """``parts`` for one of several ``ranks``; ``InputError`` for a run that no batch can be shared in."""
+    if not ranks.several:
+        return parts
+    if parts.run.balance_repeats:
+        raise InputError("'balance_repeats' has no batches that several ranks could share; run it on one")
+    x, y = parts.batch(parts.train, torch.arange(min(ROWS, len(parts.train)), device=parts.train.labels.device))
+    require_parts(parts.rule, x, parts.target(x, y), what=f"the rule '{parts.run.rule}' with '{parts.run.model}'")
+    return replace(parts, ranks=ranks)
 
 
 def _start(run: Run, model: nn.Module, train: data.Split, light: data.Luminance | None, device: torch.device) -> None:

@@ -18,14 +18,14 @@ from equipoise.train.loop import Loop
 from equipoise.train.machine import Machine
 from equipoise.train.parts import build, shared, usable
 from equipoise.train.progress import Progress, Quiet
-from equipoise.train.ranks import Ranks
+from equipoise.train.ranks import ALONE, Ranks
 from equipoise.train.spec import Run
 from equipoise.train.stop import Stopper
 from equipoise.train.summary import Summary, commit
 from equipoise.train.sweeps import Sweeps
 from equipoise.train.totals import NotFinite
 
-__all__ = ["again", "finish", "finished", "global_state", "prepare", "resume", "summarise", "threads", "train"]
+__all__ = ["finish", "finished", "global_state", "prepare", "resume", "stopped", "summarise", "threads", "train"]
 
 _FILES = ("spec.json", "metrics.jsonl", "trace.jsonl", "summary.json", "weights.safetensors")
 
@@ -45,18 +45,21 @@ def finished(run: Run, runs: str | Path) -> Summary | None:
     return summary if summary.status == "finished" else None
 
 
-def train(run: Run, machine: Machine | None = None, *, progress: Progress | None = None) -> Summary:
+def train(
+    run: Run, machine: Machine | None = None, *, progress: Progress | None = None, stopper: Stopper | None = None
+) -> Summary:
     """Train ``run`` in its folder; go on where it stopped; return a finished one's summary at once.
 
-    Under torchrun its processes train it together. Ctrl-C, SIGTERM and the machine's time limit end it with a checkpoint and the status "stopped". Raises
-    ``InputError`` for parts that do not exist or do not fit, ``RunError`` for a loss that is not finite, and
-    ``StorageError`` for files that cannot be read or written; a summary with the status "failed" is written
-    whenever the run itself fails.
+    Under torchrun all ranks train it together. Ctrl-C, SIGTERM and the machine's time limit end it with a checkpoint
+    and the status "stopped". Raises ``InputError`` for parts that do not exist or do not fit, ``RunError`` for a loss
+    that is not finite, and ``StorageError`` for files that cannot be read or written; a summary with the status
+    "failed" is written whenever the run itself fails.
     """
     machine = machine if machine is not None else Machine()
     ranks = Ranks.here(machine.device)
     progress = progress if progress is not None and ranks.rank == 0 else Quiet()
-    stopper = Stopper(machine.time_limit, patience=ranks.several)
+    if stopper is None:
+        stopper = Stopper(machine.time_limit, patience=ranks.several)
     folder = run.folder(machine.runs)
     with ranks.together(NotFinite):
         done = ranks.first(lambda: None if machine.force else finished(run, machine.runs))
@@ -64,7 +67,7 @@ def train(run: Run, machine: Machine | None = None, *, progress: Progress | None
             progress.note("finished before, so nothing is trained; --force trains it anew")
             return done
         own = ranks.every(lambda: ranks.machine(machine))
-        with _threads(machine.threads), _global_state(ranks.every(lambda: usable(own.device))):
+        with threads(machine.threads), global_state(ranks.every(lambda: usable(own.device))):
             parts = ranks.every(lambda: shared(build(run, own), ranks))
             with contextlib.ExitStack() as held:
                 done = ranks.first(lambda: _claim(held, run, machine, folder))
@@ -81,7 +84,7 @@ def _claim(held: contextlib.ExitStack, run: Run, machine: Machine, folder: Path)
     """Take the folder for this process, as long as ``held`` is open; the summary if the run is finished by now."""
     storage.make_folder(folder)
     held.enter_context(lock.hold(folder))
-    return _prepare(run, machine, folder)
+    return prepare(run, machine, folder)
 
 
 def _kind(run: Run) -> type[Loop]:
@@ -108,19 +111,15 @@ def prepare(run: Run, machine: Machine, folder: Path) -> Summary | None:
 
 def _drive(loop: Loop, run: Run, machine: Machine, stopper: Stopper) -> Summary:
     """Run the loop and write how it ended; the progress display is closed whatever happens."""
-    progress, folder = loop.progress, loop.folder
+    progress, folder, ranks = loop.progress, loop.folder, loop.ranks
     progress.start(run, loop.total)
     ended = summarise(loop, "stopped", message="aborted; the last checkpoint is kept")
     try:
-        resume(loop)
-        with stopper.listening():
-            reason = loop.run()
-        if reason:
-            message = f"stopped at step {loop.step} of {loop.total} ({reason}); {again(folder, machine)}"
-            ended = summarise(loop, "stopped", cause=reason, message=message)
-            ended.write(folder)
-        else:
-            ended = finish(loop)
+        with ranks.together(NotFinite):
+            resume(loop)
+            with stopper.listening():
+                reason = loop.run()
+            ended = ranks.first(lambda: stopped(loop, machine, reason) if reason else finish(loop))
         return ended
     except Exception as error:
         kind = "" if isinstance(error, EquipoiseError) else f"{type(error).__name__}: "
@@ -144,10 +143,10 @@ def resume(loop: Loop) -> None:
     loop.ranks.first(lambda: storage.write_lines(loop.folder / "metrics.jsonl", loop.history))
 
 
-def _stop(loop: Loop, machine: Machine, reason: str) -> Summary:
+def stopped(loop: Loop, machine: Machine, reason: str) -> Summary:
     """The summary of a run that stops before its end, written."""
-    message = f"stopped at step {loop.step} of {loop.total} ({reason}); {_again(loop, machine)}"
-    summary = _summary(loop, "stopped", cause=reason, message=message)
+    message = f"stopped at step {loop.step} of {loop.total} ({reason}); {again(loop.folder, machine, loop.ranks)}"
+    summary = summarise(loop, "stopped", cause=reason, message=message)
     summary.write(loop.folder)
     return summary
 
@@ -184,9 +183,11 @@ def summarise(loop: Loop, status: str, *, selected_epoch: int = 0, cause: str = 
     )
 
 
-def again(folder: Path, machine: Machine) -> str:
+def again(folder: Path, machine: Machine, ranks: Ranks = ALONE) -> str:
     """How to go on with the run in ``folder``."""
     program = ["equipoise"] if shutil.which("equipoise") else [sys.executable, "-m", "equipoise"]
+    if ranks.several:
+        program = ["torchrun", "--nproc-per-node", str(ranks.size), "-m", "equipoise"]
     command = [*program, "run", "--spec", str(folder / "spec.json"), *machine.arguments()]
     return f"go on with: {shlex.join(command)}"
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from equipoise.errors import RunError
+from equipoise.train.ranks import ALONE, Ranks
 
 __all__ = ["NotFinite", "Totals", "bad_loss", "bad_weights", "named"]
 
@@ -28,7 +29,7 @@ class Totals:
     """
 
     def __init__(self, device: torch.device, *, labelled: bool = True, top: int = 0) -> None:
-        self._labelled, self._top = labelled, top
+        self._labelled, self._top, self._device = labelled, top, device
         wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         self._loss = torch.zeros((), dtype=wide, device=device)
         self._right = torch.zeros((), dtype=wide, device=device)
@@ -44,18 +45,33 @@ class Totals:
         self._among.zero_()
         self.count = 0
 
-    def add(self, loss: Tensor, output: Tensor, y: Tensor, *, step: int) -> None:
-        """Add one batch: its mean loss (scalar), output (B, C) and labels (B,) or target; ``step`` counts from 1."""
+    def add(self, loss: Tensor, output: Tensor, y: Tensor, *, step: int, ranks: Ranks = ALONE) -> Tensor:
+        """Add one batch: its mean loss (scalar), output (B, C) and labels (B,) or target; ``step`` counts from 1.
+
+        Each of ``ranks`` gives its part of the batch, and counts the whole; returns the whole batch's mean loss.
+        """
+        loss = self.include(loss, output, y, ranks=ranks)
         if self._immediate:
             if not math.isfinite(loss.item()):
                 raise bad_loss(step)
         else:
             bad = (self._first_bad < 0) & ~torch.isfinite(loss)
             self._first_bad.masked_fill_(bad, step)
-        self.include(loss, output, y)
+        return loss
 
-    def include(self, loss: Tensor, output: Tensor, y: Tensor) -> None:
+    def include(self, loss: Tensor, output: Tensor, y: Tensor, *, ranks: Ranks = ALONE) -> Tensor:
         """Add one batch without watching its loss."""
+        if ranks.several:
+            part = Totals(self._device, labelled=self._labelled, top=self._top)
+            part.include(loss, output, y)
+            total, right, among, count = ranks.sum_(
+                torch.stack([part._loss, part._right, part._among, part._loss.new_tensor(part.count)])
+            )
+            self._loss.add_(total)
+            self._right.add_(right)
+            self._among.add_(among)
+            self.count += int(count)
+            return total / count
         self._loss.add_(loss, alpha=len(y))
         if self._labelled:
             self._right.add_((output.argmax(1) == y).sum())
@@ -63,6 +79,7 @@ class Totals:
                 own = output.gather(1, y[:, None])
                 self._among.add_(((~(output < own)).sum(1) <= self._top).sum())  # NaN is never among them
         self.count += len(y)
+        return loss
 
     def check(self) -> None:
         """Raise ``NotFinite`` naming the first bad step, if there was one (waits for the device)."""
