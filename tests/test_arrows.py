@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "models": MODELS,
     "train": TRAIN,
     "population": TRAIN | {"population"},
-    "sweep": TRAIN | {"sweep"},
+    "sweep": TRAIN | {"population", "sweep"},
     "papers": PAPERS,
     "report": PAPERS - {"papers"} | {"report"},
     "cli": PAPERS | {"report", "cli", "equipoise"},
@@ -164,7 +164,7 @@ VIOLATIONS = [
     (wrong_arrows, "data/load.py", "from equipoise.train import Run", "'data' must not import 'train'"),
     (wrong_arrows, "plots/style.py", "import equipoise.measure", "'plots' must not import 'measure'"),
     (wrong_arrows, "models/mlp.py", "from equipoise.train import run", "'models' must not import 'train'"),
-    (wrong_arrows, "sweep/collect.py", "from equipoise.population import p", "must not import 'population'"),
+    (wrong_arrows, "population/core.py", "from equipoise.sweep import s", "must not import 'sweep'"),
     (wrong_arrows, "report/page.py", "from equipoise.papers import fa", "'report' must not import 'papers'"),
     (wrong_arrows, "papers/fa.py", "from equipoise.cli import main", "'papers' must not import 'cli'"),
     (

@@ -17,12 +17,26 @@ if TYPE_CHECKING:
     from equipoise import models as models
     from equipoise import nn as nn
     from equipoise import plots as plots
+    from equipoise import population as population
     from equipoise import report as report
     from equipoise import rules as rules
     from equipoise import sweep as sweep
     from equipoise import train as train
 
-_PARTS = ("balance", "data", "functional", "measure", "models", "nn", "plots", "report", "rules", "sweep", "train")
+_PARTS = (
+    "balance",
+    "data",
+    "functional",
+    "measure",
+    "models",
+    "nn",
+    "plots",
+    "population",
+    "report",
+    "rules",
+    "sweep",
+    "train",
+)
 
 __all__ = ["EquipoiseError", "__version__", "debug", *_PARTS]
 

@@ -25,7 +25,7 @@ class Where:
     Args:
         runs: the folder of all runs
         seeds: how many seeds, from --seed upwards; results are their mean and 95 % interval
-        executor: local, or processes (one thread each)
+        executor: local, processes (one thread each), or population (runs of one kind as one computation)
         workers: processes at a time; all cores if not given
         device: a torch device
         threads: torch's threads

@@ -2,4 +2,7 @@
 
 from equipoise.population.alike import LINES as LINES
 from equipoise.population.alike import Refused as Refused
+from equipoise.population.buckets import LIMIT as LIMIT
+from equipoise.population.buckets import buckets as buckets
 from equipoise.population.population import Population as Population
+from equipoise.population.training import train as train

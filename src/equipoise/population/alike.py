@@ -1,4 +1,4 @@
-"""What a population takes: runs that one computation can train together. What it does not, it refuses by a named line."""
+"""What a population takes: runs that one computation can train together. All others are refused by a named line."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ LINES = {
 }
 # What members may differ in; all else of a spec is shared.
 FREE = frozenset(
-    "experiment version model seed lr optimizer_options scheduler scheduler_options clip_norm select perturb decay"
-    " alignment_batch measures measure_batch group_rates init_batch options preset".split()
+    {
+        *("experiment", "version", "preset", "model", "options", "seed", "init_batch", "perturb", "select"),
+        *("lr", "group_rates", "optimizer_options", "scheduler", "scheduler_options", "decay", "clip_norm"),
+        *("alignment_batch", "measures", "measure_batch"),
+    }
 )
 SCALARS = frozenset({"local_weight"})
 _INNER = frozenset({"_parameters", "_buffers", "_modules", "training", "_non_persistent_buffers_set"})

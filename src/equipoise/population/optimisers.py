@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["NAMES", "Kind", "along", "kind"]
+__all__ = ["NAMES", "Kind", "along", "kind", "numbers"]
 
 Numbers = Mapping[str, Tensor]
 # (weight, gradient, state, numbers, rate, updates done) -> (weight, state); all (M, ...), the last is a scalar.
@@ -51,7 +51,7 @@ def _sgd(nesterov: bool) -> Update:
 
 
 def _adam(decoupled: bool) -> Update:
-    """m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2,  w - lr mhat / (sqrt(vhat) + eps);  decoupled: w decays alone."""
+    """m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2,  w - lr mhat / (sqrt(vhat) + eps);  decoupled: w (1 - lr s)."""
 
     def update(
         w: Tensor, g: Tensor, state: Numbers, n: Numbers, rate: Tensor, done: Tensor

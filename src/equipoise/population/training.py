@@ -37,9 +37,8 @@ class Member(Loop):
 
     def __init__(self, parts: Parts, folder: Path, machine: Machine, *, members: int, stopper: Stopper) -> None:
         super().__init__(parts, folder, machine, progress=Quiet(), stopper=stopper)
-        self.members = members
+        self.members, self.hash = members, parts.run.hash
         self.found: dict[str, dict[str, float]] = {}
-        self.message = ""
 
     @property
     def seconds(self) -> float:
@@ -53,6 +52,14 @@ class Member(Loop):
         """Stand where the population stands."""
         self.step = step
         self._totals.load_state_dict(totals)
+
+    def totals(self) -> dict[str, Any]:
+        """The sums of the epoch under way."""
+        return self._totals.state_dict()
+
+    def close(self) -> None:
+        """End an epoch: a line of metrics, the schedule, the selection."""
+        self._close()
 
 
 def train(runs: Sequence[Run], machine: Machine | None = None, *, progress: Progress | None = None) -> list[Summary]:
@@ -81,7 +88,7 @@ def _trained(
     runs: Sequence[Run], machine: Machine, progress: Progress, stopper: Stopper, locks: contextlib.ExitStack
 ) -> dict[str, Summary]:
     parts = assemble(runs, machine)
-    Population([one.run for one in parts], machine, parts=parts)  # refuse before anything is written
+    whole = Population(runs, machine, parts=parts)  # refuses before anything is written
     members, results = [], {}
     for run, one in zip(runs, parts, strict=True):
         folder = run.folder(machine.runs)
@@ -100,21 +107,33 @@ def _trained(
     with stopper.listening():
         for step in stages:
             together = [member for member in members if member.step == step]
-            results |= _Bucket(together, machine, progress, stopper).run()
+            one = whole if len(together) == len(parts) else _again(together, machine)
+            results |= _Bucket(one, together, machine, progress, stopper).run()
     return results
+
+
+def _again(members: Sequence[Member], machine: Machine) -> Population:
+    """The population of some of the members alone."""
+    return Population([one.parts.run for one in members], machine, parts=[one.parts for one in members])
 
 
 class _Bucket:
     """Members at one step, on their way to the last."""
 
-    def __init__(self, members: Sequence[Member], machine: Machine, progress: Progress, stopper: Stopper) -> None:
-        self.members, self.machine, self.progress, self.stopper = members, machine, progress, stopper
-        self.population = Population([one.parts.run for one in members], machine, parts=[one.parts for one in members])
+    def __init__(
+        self,
+        population: Population,
+        members: Sequence[Member],
+        machine: Machine,
+        progress: Progress,
+        stopper: Stopper,
+    ) -> None:
+        self.population, self.members = population, members
+        self.machine, self.progress, self.stopper = machine, progress, stopper
         self.step, self.total = members[0].step, members[0].total
         self.results: dict[str, Summary] = {}
         if self.step:
-            self.population.absorb(self.step)
-            self.population.resume_totals([one.totals() for one in members])
+            self.population.absorb(self.step, [one.totals() for one in members])
             progress.note(f"{len(members)} runs resumed at step {self.step} of {self.total}")
         self._saved = self._reported = time.monotonic()
         self._every = machine.checkpoint_every
@@ -138,10 +157,10 @@ class _Bucket:
 
     def living(self) -> list[Member]:
         """The members that have not ended."""
-        return [one for one in self.members if one.parts.run.hash not in self.results]
+        return [one for one in self.members if one.hash not in self.results]
 
     def _end(self, member: Member, summary: Summary) -> None:
-        self.results[member.parts.run.hash] = summary
+        self.results[member.hash] = summary
         self.progress.finish(summary)
 
     def _between(self) -> None:
@@ -158,7 +177,7 @@ class _Bucket:
         bad = self.population.bad.tolist()
         whole = self.population.weights_finite() if weights else [True] * len(bad)
         for place, member in enumerate(self.members):
-            if member.parts.run.hash in self.results:
+            if member.hash in self.results:
                 continue
             if bad[place]:
                 member.step = bad[place] - 1
@@ -182,7 +201,7 @@ class _Bucket:
                 member.at(self.step, self.population.totals(place))
                 member.found = {name: rows[place] for name, rows in found.items() if rows is not None}
                 try:
-                    member._close()
+                    member.close()
                 except EquipoiseError as error:
                     self._end(member, _failed(member, str(error)))
                     self.population.drop(place)
@@ -204,10 +223,7 @@ class _Bucket:
     def _stop(self, reason: str) -> dict[str, Summary]:
         self._save()
         for member in self.living():
-            message = f"stopped at step {self.step} of {self.total} ({reason}); {solo.again(member.folder, self.machine)}"
-            summary = solo.summarise(member, "stopped", cause=reason, message=message)
-            summary.write(member.folder)
-            self._end(member, summary)
+            self._end(member, solo.stopped(member, self.machine, reason))
         return self.results
 
 

@@ -34,7 +34,9 @@ class View(Split):
     def to(self, device: torch.device | str) -> Self:
         source = self.source.to(device)
         where = source.labels.device
-        return replace(self, images=source.images, labels=self.labels.to(where), source=source, index=self.index.to(where))
+        return replace(
+            self, images=source.images, labels=self.labels.to(where), source=source, index=self.index.to(where)
+        )
 
     def take(self, index: Tensor) -> Self:
         index = index.to(self.index.device)
@@ -48,6 +50,10 @@ class View(Split):
 
     def check_images(self) -> None:
         self.source.check_images()
+
+
+def _is_on(tensor: Tensor, device: torch.device) -> bool:
+    return tensor.device.type == device.type and device.index in (None, tensor.device.index)
 
 
 def shared(dataset: Dataset, device: torch.device) -> Dataset:

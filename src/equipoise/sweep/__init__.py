@@ -9,6 +9,7 @@ from equipoise.sweep.collect import unfinished as unfinished
 from equipoise.sweep.executors import Executor as Executor
 from equipoise.sweep.executors import execute as execute
 from equipoise.sweep.executors import executors as executors
+from equipoise.sweep.populations import populations as populations
 from equipoise.sweep.processes import processes as processes
 from equipoise.sweep.progress import SweepProgress as SweepProgress
 from equipoise.sweep.tables import read_csv as read_csv

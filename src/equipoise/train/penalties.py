@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equipoise.errors import InputError
 
-__all__ = ["add_penalties_", "strengths"]
+__all__ = ["add_penalties_", "slope", "strengths"]
 
 
 def strengths(decay: Mapping[str, Any]) -> dict[float, float]:
@@ -44,4 +44,9 @@ def add_penalties_(parameters: Iterable[Tensor], powers: Mapping[float, float]) 
         if w.grad is None:
             continue
         for p, strength in powers.items():
-            w.grad.add_(w if p == 2 else w.sign() if p == 1 else w.sign() * w.abs().pow(p - 1), alpha=strength)
+            w.grad.add_(slope(w, p), alpha=strength)
+
+
+def slope(w: Tensor, p: float) -> Tensor:
+    """|w|^(p-1) sign(w), the derivative of |w|^p / p."""
+    return w if p == 2 else w.sign() if p == 1 else w.sign() * w.abs().pow(p - 1)
