@@ -181,3 +181,59 @@ SETS: dict[str, tuple[str, Write]] = {
     ),
     "tiny-folders": ("tiny-imagenet", tiny_folders),
 }
+
+
+Event = tuple[int, int, int, bool]  # column, row, microseconds, ON
+
+
+def aedat3(events: Sequence[Event], *, packet: int = 3, invalid: Sequence[int] = (), extra: bytes = b"") -> bytes:
+    """An AEDAT 3.1 file: packets of so many polarity events, those numbered in ``invalid`` marked so; a packet of
+    another kind first, and ``extra`` at the end."""
+    text = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#Start-Time: 2016-01-01 00:00:00 (TZ+0100)\r\n"
+    body = struct.pack("<hhiiiiii", 0, 1, 8, 4, 0, 1, 1, 1) + struct.pack("<Ii", 0x0A01, 5)
+    for start in range(0, len(events), packet):
+        part = events[start : start + packet]
+        overflow = part[0][2] >> 31
+        body += struct.pack("<hhiiiiii", 1, 1, 8, 4, overflow, len(part), len(part), len(part))
+        for place, (x, y, t, on) in enumerate(part, start):
+            body += struct.pack("<II", x << 17 | y << 2 | on << 1 | (place not in invalid), t & 0x7FFFFFFF)
+    return text + b"#!END-HEADER\r\n" + body + extra
+
+
+def aedat2(events: Sequence[Event], *, outside: bool = False) -> bytes:
+    """An AEDAT 2.0 file of a DVS128 whose pictures stand as CIFAR10-DVS's do; ``outside``: with an external event."""
+    body = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"
+    for x, y, t, on in events:
+        body += struct.pack(">ii", (127 - x) << 8 | (127 - y) << 1 | (not on), t)
+    return body + (struct.pack(">ii", 0x8000, 1) if outside else b"")
+
+
+def recording(count: int, *, seed: int = 0, start: int = 0, length: int = 1000) -> list[Event]:
+    """Random events of a sensor of 128 x 128 pixels, in the order of their times."""
+    random = np.random.default_rng(seed)
+    times = np.sort(random.integers(start, start + length, count))
+    places, signs = random.integers(0, 128, (count, 2)), random.integers(0, 2, count)
+    return [(int(x), int(y), int(t), bool(on)) for (x, y), t, on in zip(places, times, signs, strict=True)]
+
+
+def gestures(folder: Path, users: Sequence[int] = (1, 23, 24, 29), *, gestures: int = 2) -> dict[int, list[Event]]:
+    """DVS128 Gesture of these users: ``gestures`` samples each, of classes 1, 2, ...; their events by user."""
+    folder.mkdir(parents=True)
+    made = {}
+    for user in users:
+        made[user] = recording(60 * gestures, seed=user, length=1000 * gestures)
+        (folder / f"user{user:02d}_led.aedat").write_bytes(aedat3(made[user]))
+        lines = [f"{number + 1},{1000 * number},{1000 * (number + 1)}" for number in range(gestures)]
+        (folder / f"user{user:02d}_led_labels.csv").write_text("\n".join(["class,startTime_usec,endTime_usec", *lines]))
+    return made
+
+
+def cifar10_dvs(folder: Path, classes: Sequence[str], *, count: int = 3) -> dict[tuple[str, int], list[Event]]:
+    """CIFAR10-DVS: ``count`` recordings of each class; their events by class and number."""
+    made = {}
+    for place, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            made[name, number] = recording(40, seed=100 * place + number)
+            (folder / name / f"cifar10_{name}_{number}.aedat").write_bytes(aedat2(made[name, number], outside=True))
+    return made

@@ -189,7 +189,7 @@ def _moving_digits(
     samples: int = 20000,
     seed: int = 0,
 ) -> Dataset:
-    """Events of MNIST's digits in motion, Tx2x34x34 frames made from mnist, 10 digits or 8 directions (label=direction).
+    """Events of MNIST's digits in motion, Tx2x34x34 frames from mnist, 10 digits or 8 directions (label=direction).
 
     The options are those of ``data.moving.moving_digits``.
     """

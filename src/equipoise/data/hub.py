@@ -44,7 +44,8 @@ def fetch(name: str, folder: str | Path) -> Path:
     missing package, StorageError when the download or the writing fails.
     """
     if name in loaders and name not in SOURCES:
-        hint = "it is embedded" if name == "digits" else "see `equipoise list` for what it expects"
+        made = {"digits": "it is embedded", "moving-digits": "it is made from mnist, fetch that"}
+        hint = made.get(name, "see `equipoise list` for what it expects")
         raise InputError(f"{name} cannot be fetched: {hint}; fetchable are {', '.join(sorted(SOURCES))}")
     if name not in SOURCES:
         raise unknown_name("dataset", name, SOURCES)
