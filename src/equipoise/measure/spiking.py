@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from equipoise.measure.activity import untouched
+from equipoise.measure.alignment import alignment
 from equipoise.measure.catalogue import Measure, measures
 
-__all__ = ["bimodality", "histogram", "spiking", "synapses"]
+__all__ = ["bimodality", "histogram", "spiking", "surrogate", "synapses"]
 
 EDGES = (-4.0, 4.0)  # standard deviations; what lies beyond is counted in the outermost bins
 BINS = 32
@@ -143,7 +144,20 @@ def synapses(rule: Any, x: Tensor, y: Tensor, generator: torch.Generator | None 
     return found
 
 
+def surrogate(rule: Any, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> dict[str, float]:
+    """Degrees between what the rule writes and the surrogate gradient of the network as it computes.
+
+    ``surrogate/<layer>`` per layer, ``surrogate`` over the hidden ones. The reference is backpropagation through the
+    surrogate derivative of spikes, with every deliberate edit off (``alignment(..., "exact")``): spikes themselves have
+    no gradient.
+    """
+    found = alignment(rule, x, y, "exact", generator=generator)
+    return {"surrogate": found.hidden} | {f"surrogate/{layer}": degrees for layer, degrees in found.items()}
+
+
 _SPIKES = "firing rate, silent units, and mean, deviation and bimodality of currents, per layer of spiking cells"
 _SYNAPSES = "moments, zeros, bimodality and histograms of each E-I layer's weights, and histograms of its currents"
+_ANGLES = "degrees between what the rule writes and the surrogate gradient, without any edit, per layer and hidden mean"
 measures.register("spiking")(Measure("spiking", spiking, "epoch", _SPIKES))
 measures.register("synapses")(Measure("synapses", synapses, "epoch", _SYNAPSES))
+measures.register("surrogate")(Measure("surrogate", surrogate, "epoch", _ANGLES))

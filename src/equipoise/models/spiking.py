@@ -7,7 +7,8 @@ with bias), these two with init=he_normal or he_uniform. steps=4; encoder: direc
 (B, T, ...) that have time already; onoff=yes: ON and OFF cells for signed input; width=0.25: a factor on hidden widths.
 Cells: tau=2, threshold=1, surrogate=sigmoid, reset=soft, learn=tau (or threshold, or tau+threshold). Circuits alone:
 ratio=0.25 or pool_cells=N for every layer; subtractive, divisive, rectify, stabilise, straight (yes or no);
-scaling=rate, gradient or none; inhibition=spiking with tau_inhibitory=1.25; recurrent=yes with share=0.5.
+scaling=rate, gradient or none; inhibition=spiking with tau_inhibitory=1.25; recurrent=yes with share=0.5;
+unit_gains=yes starts every gain at 1, for a control without E-I Init.
 ``nn.EILinear``, ``nn.RecurrentEI`` and ``nn.LIF`` say what they do.
 """
 

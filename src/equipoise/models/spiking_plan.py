@@ -51,6 +51,7 @@ _CIRCUIT: dict[str, Reader] = {
     "tau_inhibitory": float,
     "recurrent": switch,
     "share": float,
+    "unit_gains": switch,
 }
 _NETWORK: dict[str, Reader] = {
     "norm": among("ei", "batch", "none"),
@@ -85,6 +86,7 @@ class Plan:
     head: str = "light"
     recurrent: bool = False
     share: float = 0.5
+    unit_gains: bool = False
     circuit: Mapping[str, Any] = field(default_factory=dict)
     cells: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,15 +108,24 @@ class Plan:
 
     def _drive(self, before: int, units: int, kernel: int | None, stride: int) -> list[nn.Module]:
         if self.norm == "ei":
-            if kernel is None:
-                return [EILinear(before, units, **self.circuit)]
-            return [EIConv2d(before, units, kernel, stride=stride, padding=kernel // 2, **self.circuit)]
+            return [self._gains(self._circuit(before, units, kernel, stride))]
         batch = self.norm == "batch"
         if kernel is None:
             dense = started(nn.Linear(before, units, bias=not batch), self.init)
             return [dense, *([nn.BatchNorm1d(units)] if batch else [])]
         conv = nn.Conv2d(before, units, kernel, stride, kernel // 2, bias=not batch)
         return [started(conv, self.init), *([nn.BatchNorm2d(units)] if batch else [])]
+
+    def _circuit(self, before: int, units: int, kernel: int | None, stride: int) -> EILinear | EIConv2d:
+        if kernel is None:
+            return EILinear(before, units, **self.circuit)
+        return EIConv2d(before, units, kernel, stride=stride, padding=kernel // 2, **self.circuit)
+
+    def _gains(self, layer: EILinear | EIConv2d) -> EILinear | EIConv2d:
+        """The layer with all gains 1 where the plan asks for it, so that nothing of E-I Init is left."""
+        if self.unit_gains and layer.gain_i is not None:
+            nn.init.ones_(layer.gain_i)
+        return layer
 
     def dropped(self) -> list[nn.Module]:
         """What takes spikes away behind a hidden layer."""
@@ -153,7 +164,7 @@ def read_plan(text: str, spec: str, extra: tuple[str, ...]) -> tuple[str, Plan]:
     circuit = {name: options.pop(name) for name in _CIRCUIT if name in options}
     cells = {name: options.pop(name) for name in _CELLS if name in options}
     _check(options, circuit, spec)
-    for name in ("recurrent", "share"):
+    for name in ("recurrent", "share", "unit_gains"):
         if name in circuit:
             options[name] = circuit.pop(name)
     if "pool_cells" in circuit:
@@ -165,6 +176,7 @@ def read_plan(text: str, spec: str, extra: tuple[str, ...]) -> tuple[str, Plan]:
 _NEEDS = (
     ("tau_inhibitory", "inhibition", "spiking", "instant", "spiking"),
     ("share", "recurrent", True, False, "yes"),
+    ("unit_gains", "divisive", True, True, "yes"),
     ("stabilise", "divisive", True, True, "yes"),
     ("straight", "divisive", True, True, "yes"),
     ("straight", "stabilise", True, True, "yes"),

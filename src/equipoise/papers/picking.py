@@ -11,12 +11,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from equipoise import sweep
 from equipoise.measure.statistics import estimate
 from equipoise.papers.exhibits import Exhibit, Exhibits, Figure, Histories, Number, Part, Row
 from equipoise.plots import Series
 from equipoise.train import Run
 
-__all__ = ["MINUS", "bands", "curve", "fixed", "mean_and_sd", "named", "per_preset", "series", "split", "values_of"]
+__all__ = [
+    "MINUS",
+    "bands",
+    "curve",
+    "fixed",
+    "mean_and_sd",
+    "named",
+    "per_preset",
+    "series",
+    "split",
+    "values_of",
+    "with_diverged",
+]
 
 # What decides how a run trains, its seed aside; what is measured on the way is no part of that.
 FIELDS = frozenset(item.name for item in dataclasses.fields(Run)) - {
@@ -135,3 +148,10 @@ def fixed(value: float, places: int, *, sign: bool = False) -> str:
     if float(text) == 0:
         text = text.lstrip("+-")
     return text.replace("-", MINUS)
+
+
+def with_diverged(rows: Sequence[Row], folder: Path) -> list[Row]:
+    """``rows`` and, beside them, the runs of the same experiments and presets that diverged."""
+    known = {(row.get("experiment"), row.get("preset")) for row in rows}
+    lost = [row for row in sweep.diverged(folder) if (row["experiment"], row["preset"]) in known]
+    return [*rows, *lost]

@@ -15,8 +15,9 @@ from equipoise.errors import InputError, unknown_name
 from equipoise.papers.eisnn.networks import NETWORKS, Network, options_of
 from equipoise.train import Run
 
-__all__ = ["CONDITIONS", "RATIOS", "Condition", "Scale", "condition", "condition_of", "network", "plain"]
+__all__ = ["BASELINE", "CONDITIONS", "RATIOS", "Condition", "Scale", "condition", "condition_of", "network", "plain"]
 
+BASELINE = "ei"
 BATCHNORM = {"lr": 0.1, "weight_decay": 1e-4}  # the paper's, for every BN twin; no warm-up
 
 
@@ -42,13 +43,15 @@ CONDITIONS: dict[str, Condition] = {
     "literal": Condition("E-I, 1/d on the gradient alone", "scaling=gradient"),
     "batch": Condition("BN", "norm=batch", batchnorm=True, start=False),
     "none": Condition("no normalisation", "norm=none", start=False),
-    "no-init": Condition("no E-I Init (all gains 1)", "start=ones", start=False),
+    "no-init": Condition("no E-I Init (all gains 1)", "unit_gains=yes", start=False),
     "presumed": Condition("E-I Init for presumed spikes", start=False),
     "no-stabilisation": Condition("no stabilisation", "stabilise=no"),
     "no-straight": Condition("no straight-through", "straight=no"),
     "no-scaling": Condition("no 1/d", "scaling=none"),
-    "no-division": Condition("no division", "divisive=no"),
-    "no-subtraction": Condition("no subtraction", "subtractive=no"),
+    # E-I Init refuses these two: without division the cells of the first layers are silent, without subtraction they
+    # spike in every step, so that the next layer's input has no moments to go by.
+    "no-division": Condition("no division", "divisive=no", start=False),
+    "no-subtraction": Condition("no subtraction", "subtractive=no", start=False),
     "recurrent": Condition("E-I, recurrent", "recurrent=yes"),
     "spiking-inhibition": Condition("E-I, inhibition spikes", "inhibition=spiking"),
     **{name: Condition(f"E-I, {round(1 / value)}:1", f"ratio={value:g}") for name, value in RATIOS.items()},
@@ -108,9 +111,9 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def plain(where: str, what: str, seed: int, scale: Scale, **changes: Any) -> Run:
+def plain(where: str | Network, what: str, seed: int, scale: Scale, **changes: Any) -> Run:
     """One condition on one network, with ``changes``: the last epoch counts, nothing is selected on test images."""
-    one, how = network(where), condition(what)
+    one, how = network(where) if isinstance(where, str) else where, condition(what)
     epochs = scale.epochs or one.epochs
     warmup = 0.0 if how.batchnorm else one.warmup * epochs / one.epochs
     decay = BATCHNORM["weight_decay"] if how.batchnorm else one.decay

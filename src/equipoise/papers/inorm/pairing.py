@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from equipoise import sweep
 from equipoise.measure.pairs import PairedComparison, compare
 from equipoise.papers.exhibits import Row
 from equipoise.papers.inorm.conditions import CONDITIONS, condition_of
-from equipoise.papers.picking import FIELDS
+from equipoise.papers.picking import FIELDS, with_diverged
 
 __all__ = ["CHANCE", "MARGIN", "Arm", "Setting", "arms", "by_condition", "by_setting", "setting_of", "with_diverged"]
 
@@ -68,13 +66,6 @@ def by_setting(found: Sequence[Arm]) -> dict[Setting, list[Arm]]:
     for arm in found:
         groups.setdefault(arm.setting, []).append(arm)
     return dict(sorted(groups.items()))
-
-
-def with_diverged(rows: Sequence[Row], folder: Path) -> list[Row]:
-    """``rows`` and, beside them, the runs of the same experiments and presets that diverged."""
-    known = {(row.get("experiment"), row.get("preset")) for row in rows}
-    lost = [row for row in sweep.diverged(folder) if (row["experiment"], row["preset"]) in known]
-    return [*rows, *lost]
 
 
 def by_condition(rows: Sequence[Row], conditions: Sequence[str] = ()) -> dict[str, list[Row]]:
