@@ -47,7 +47,8 @@ def test_every_event_is_in_the_part_that_its_place_or_time_gives(by: str, steps:
 
 def test_frames_of_few_events_and_of_none() -> None:
     assert to_frames(events(formats.recording(1)), 5, "time", SENSOR).sum((1, 2, 3)).tolist() == [1, 0, 0, 0, 0]
-    nothing = Events(*(np.zeros(0, np.int64),) * 3, np.zeros(0, bool))
+    none = np.zeros(0, np.int64)
+    nothing = Events(none, none, none, none.astype(bool))
     assert to_frames(nothing, 3, "count", SENSOR).sum() == 0
     with pytest.raises(InputError, match=r"an event has the column 4; this sensor has 0\.\.3"):
         to_frames(events([(4, 0, 0, True)]), 1, "count", (8, 4))

@@ -226,6 +226,7 @@ def _tonic(monkeypatch: pytest.MonkeyPatch) -> None:
     class Recordings:
         def __init__(self, save_to: str, *, train: bool | None = None) -> None:
             part = {None: "", True: "ibmGestureTrain", False: "ibmGestureTest"}[train]
+            assert any(Path(save_to, type(self).__name__).glob("*.*")), "it would download the archive"
             root = Path(save_to) / type(self).__name__ / part
             self.data = sorted(map(str, root.glob("*/*.npy")), reverse=True)
             self.targets = [int(Path(path).stem.rpartition("_")[2]) % 11 for path in self.data]
@@ -239,6 +240,13 @@ def _tonic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tonic", module)
 
 
+def archives(folder: Path) -> None:
+    """The files that tonic looks for before it downloads them."""
+    for name in ("DVSGesture/ibmGestureTrain.tar.gz", "DVSGesture/ibmGestureTest.tar.gz", "CIFAR10DVS/CIFAR10DVS.zip"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"archive")
+
+
 def kept(path: Path, seed: int) -> list[formats.Event]:
     """A recording as an array of tonic's."""
     listed = formats.recording(30, seed=seed)
@@ -249,6 +257,7 @@ def kept(path: Path, seed: int) -> list[formats.Event]:
 
 @pytest.mark.usefixtures("_tonic")
 def test_sets_that_tonic_keeps_have_the_same_frames_and_splits(tmp_path: Path) -> None:
+    archives(tmp_path)
     train = [kept(tmp_path / "DVSGesture" / "ibmGestureTrain" / "user01_led" / f"{n}.npy", n) for n in (0, 7)]
     test = kept(tmp_path / "DVSGesture" / "ibmGestureTest" / "user24_led" / "3.npy", 3)
     found = data.load(f"{GESTURE_FRAMES},reader=tonic", folder=tmp_path)
@@ -266,11 +275,20 @@ def test_sets_that_tonic_keeps_have_the_same_frames_and_splits(tmp_path: Path) -
 
 def test_without_tonic_or_its_files_one_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tonic", None)
-    for name, kind in (("dvs-gesture", "DVSGesture"), ("cifar10-dvs", "CIFAR10DVS")):
-        with pytest.raises(
-            InputError, match=rf"tonic's files are not in {tmp_path}/{kind}/.*let tonic.datasets.{kind}"
-        ):
-            data.load(f"{name},reader=tonic", folder=tmp_path)
-    (tmp_path / "CIFAR10DVS" / "airplane").mkdir(parents=True)
+    for name, folder, archive, unpacked in (
+        ("dvs-gesture", "DVSGesture", "ibmGestureTrain.tar.gz", "ibmGestureTrain"),
+        ("cifar10-dvs", "CIFAR10DVS", "CIFAR10DVS.zip", "airplane"),
+    ):
+        for lacking in (archive, unpacked):
+            with pytest.raises(InputError, match=rf"tonic's {tmp_path}/{folder}/{lacking} is not there"):
+                data.load(f"{name},reader=tonic", folder=tmp_path)
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / archive).touch()
+    (tmp_path / "CIFAR10DVS" / "airplane").mkdir()
     with pytest.raises(InputError, match=r"needs the package 'tonic': pip install 'equipoise\[events\]'"):
+        data.load("cifar10-dvs,reader=tonic", folder=tmp_path)
+    broken = types.ModuleType("tonic")
+    broken.datasets = types.SimpleNamespace(CIFAR10DVS=lambda save_to: 1 / 0)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tonic", broken)
+    with pytest.raises(StorageError, match=rf"tonic cannot open {tmp_path}/CIFAR10DVS \(division by zero\)"):
         data.load("cifar10-dvs,reader=tonic", folder=tmp_path)
