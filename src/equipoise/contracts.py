@@ -7,22 +7,25 @@ A part joins by having the attributes below; it inherits from nothing. Constrain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
 __all__ = [
     "Constrained",
     "Constraint",
+    "Costed",
     "Handwritten",
     "Invertible",
     "LocalObjective",
     "Passed",
+    "Pointwise",
     "RateScaled",
     "Scalable",
     "ScaleLedger",
     "Site",
+    "Synapses",
 ]
 
 
@@ -147,4 +150,38 @@ class Scalable(Protocol):
 
     def scale_classes(self, ledger: ScaleLedger, *gains: Tensor) -> Tensor | Sequence[Tensor]:
         """The nodes of each output, for the nodes of each input (int64 ids in the tensors' shapes, batch included)."""
+        ...
+
+
+class Synapses(NamedTuple):
+    """A product with weights, of ``cells`` cells that all have ``inputs`` inputs among the activities ``source``.
+
+    reach(counts), for ``counts`` shaped as ``source``: what one such cell would sum at each position if all its weights
+    were 1. So a product takes as many multiply-accumulates as positions, inputs and cells say, and where ``source``
+    counts spikes, ``reach(source).sum()`` accumulates a cell.
+    """
+
+    part: str
+    source: Tensor
+    cells: int
+    inputs: int
+    reach: Callable[[Tensor], Tensor]
+
+
+class Pointwise(NamedTuple):
+    """Other arithmetic of a layer in one pass, over all rows and positions."""
+
+    part: str
+    macs: int = 0
+    accumulates: int = 0
+    multiplications: int = 0
+    divisions: int = 0
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """A layer that says itself what arithmetic a pass takes, where its products would not show it."""
+
+    def work(self, input: Tensor, output: Tensor, /) -> Iterable[Synapses | Pointwise]:
+        """What the pass from ``input`` to ``output``, both (B, ...), took."""
         ...

@@ -13,6 +13,9 @@ from equipoise.measure.embedding import hidden_activity as hidden_activity
 from equipoise.measure.embedding import separation as separation
 from equipoise.measure.normalising import moments as moments
 from equipoise.measure.normalising import normalising as normalising
+from equipoise.measure.operations import Energies as Energies
+from equipoise.measure.operations import Operations as Operations
+from equipoise.measure.operations import operations as operations
 from equipoise.measure.orthogonality import orthogonality as orthogonality
 from equipoise.measure.slowness import Slowness as Slowness
 from equipoise.measure.slowness import slowness as slowness

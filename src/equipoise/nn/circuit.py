@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from equipoise.contracts import Constraint
+from equipoise.contracts import Constraint, Pointwise, Synapses
 from equipoise.debugging import debugging
 from equipoise.errors import InputError, unknown_name
 from equipoise.functional.constraints import NonNegative
@@ -99,6 +99,45 @@ class Circuit(nn.Module):
     def _by_unit(self, vector: Tensor) -> Tensor:
         """``vector`` (units,) shaped to broadcast with activities."""
         return vector.reshape(-1, *(1,) * (-self.unit_dim - 1))
+
+    def work(self, input: Tensor, output: Tensor) -> Iterator[Synapses | Pointwise]:
+        """What the pass from ``input`` to ``output`` took (``contracts.Costed``): "ee" and "ie" from below, then "ei".
+
+        W_EI costs one product for each of subtraction and division. A divisor costs a gain for each inhibitory cell
+        and a division with a gain for each excitatory one; a divisive pool that is squared, its squares and a root
+        for each position, counted as a division. exp(alpha) and the like are constants once trained.
+        """
+        positions, pool = output.numel() // self.units, getattr(self, "pool", 0)
+        squared: int = getattr(self, "divisive_pool", 0)
+        cells = getattr(self, "cells", None)
+
+        def reach(counts: Tensor) -> Tensor:
+            return self._from_below(counts, counts.new_ones(self._shape(1)))
+
+        for part, count in (("ee", self.units), ("ie", pool), ("divisive ie", squared)):
+            if count:
+                yield Synapses(part, input, count, self.fan_in, reach)
+        gained = any(getattr(self, name, None) is not None for name in ("gain_i", "alpha"))
+        products = bool(getattr(self, "subtractive", True)) + gained
+        if cells is None:
+            yield Pointwise("ei", macs=positions * self.units * pool * products)
+        else:
+            drive = self._from_below(input, self.weight[self.units :])  # type: ignore[index]
+            yield Synapses("ei", (cells(drive) > 0).to(input.dtype), self.units * products, pool, self._summed)
+            yield Pointwise("inhibitory cells", macs=positions * pool)
+        whole = positions * self.units
+        divides = gained or squared > 0
+        yield Pointwise(
+            "gains",
+            macs=positions * squared,
+            accumulates=whole * (products - gained + (getattr(self, "bias", None) is not None)),
+            multiplications=(positions * pool if gained else 0)
+            + (whole if getattr(self, "gain", None) is not None else 0),
+            divisions=(whole if divides else 0) + (positions if squared else 0),
+        )
+
+    def _summed(self, counts: Tensor) -> Tensor:
+        return counts.sum(self.unit_dim)
 
     def check_(self, batch: Tensor) -> Tensor:
         """``batch`` itself, if this layer can take it: finite, non-negative where Dale's law holds, weights in place.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
-from equipoise.contracts import Constraint
+from equipoise.contracts import Constraint, Pointwise, Synapses
 from equipoise.errors import InputError
 from equipoise.functional.constraints import NonNegative
 from equipoise.nn.ei import EI
@@ -85,3 +87,10 @@ class RecurrentEI(nn.Module):
             now, state = self._next(excitation, drive, state)
             spikes.append(now)
         return folded(torch.stack(spikes))
+
+    def work(self, input: Tensor, output: Tensor) -> Iterator[Synapses | Pointwise]:
+        """What the layer, its cells and the path back took (``contracts.Costed``)."""
+        yield from self.layer.work(input, output)
+        before = unfolded(output, self.steps or 1, "RecurrentEI")[:-1]
+        yield Synapses("ir", folded(before), self.layer.pool, self.layer.units, self.layer._summed)
+        yield Pointwise("cells", macs=output.numel())
