@@ -1,4 +1,4 @@
-"""The command line: ``equipoise demo | list | run | train | compare | balance | report | fetch``."""
+"""The command line: ``equipoise demo | list | run | train | compare | balance | status | report | fetch``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "a model of yours (or a built-in one) with one rule",
     "compare": "a model of yours (or a built-in one) with several rules",
     "balance": "the weights of a trained network: same function, smallest norm",
+    "status": "how many of a folder's runs are done, under way, stopped, failed, and the time left",
     "report": "the page, and the tables, of what has run",
     "fetch": "download a data set from the Hugging Face hub",
 }

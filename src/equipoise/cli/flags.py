@@ -26,7 +26,10 @@ class Where:
         runs: the folder of all runs
         seeds: how many seeds, from --seed upwards; results are their mean and 95 % interval
         executor: local, processes (one thread each), or population (runs of one kind as one computation)
-        workers: processes at a time; all cores if not given
+        workers: processes (or jobs) at a time; all cores if not given
+        executor_options: of slurm: sbatch's own, as partition=gpu account=lab gres=gpu:1 time=4h, and per_job=8,
+            requeues=100, grace=90s, setup='module load cuda'
+        part: train the k-th of n parts alone, as 2/5; the parts may share a folder
         device: a torch device
         threads: torch's threads
         data_dir: the folder of the data sets; EQUIPOISE_DATA if not given
@@ -39,6 +42,8 @@ class Where:
     seeds: int = 1
     executor: str = "local"
     workers: int | None = None
+    executor_options: dict[str, Any] = field(default_factory=dict)
+    part: str | None = None
     device: str = "cpu"
     threads: int | None = None
     data_dir: str | None = None

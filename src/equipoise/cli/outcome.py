@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 
 from equipoise import data, measure, report
 from equipoise.cli.flags import Where
+from equipoise.errors import InputError
 from equipoise.functional.losses import as_loss
 from equipoise.rules.make import validated
-from equipoise.sweep import execute, flat
+from equipoise.sweep import Sweep, execute, flat, plan
 from equipoise.sweep import progress as sweep_progress
 from equipoise.sweep.worker import exit_code
 from equipoise.train import Run, Summary, train
 from equipoise.train import progress as train_progress
 
-__all__ = ["execute_and_show", "seeds_of", "show_table"]
+__all__ = ["check_names", "execute_and_show", "seeds_of", "show_table"]
 
 
 def seeds_of(first: int, where: Where) -> range:
@@ -25,14 +27,20 @@ def seeds_of(first: int, where: Where) -> range:
 
 
 def execute_and_show(runs: Sequence[Run], where: Where) -> int:
-    """Train ``runs``, print a table of them, and return the exit code."""
+    """Train ``runs`` (or the part of them that ``--part`` names), print a table, and return the exit code."""
     machine = where.machine()
-    _check_names(runs)
-    if len(runs) == 1 and where.executor == "local":
+    runs = _part(runs, where)
+    check_names(runs)
+    if len(runs) == 1 and where.executor == "local" and not where.executor_options:
         summaries = [train(runs[0], machine, progress=train_progress.auto())]
     else:
         summaries = execute(
-            runs, machine, executor=where.executor, workers=where.workers, progress=sweep_progress.auto()
+            runs,
+            machine,
+            executor=where.executor,
+            workers=where.workers,
+            progress=sweep_progress.auto(),
+            options=where.executor_options,
         )
     show_runs(runs, summaries, where)
     stopped = [s for s in summaries if s.status == "stopped"]
@@ -41,7 +49,7 @@ def execute_and_show(runs: Sequence[Run], where: Where) -> int:
     return max(map(exit_code, summaries), default=0)
 
 
-def _check_names(runs: Sequence[Run]) -> None:
+def check_names(runs: Sequence[Run]) -> None:
     """Refuse a misspelt name or option before the first of several runs has trained for hours."""
     for run in runs:
         validated(run.rule, run.options)
@@ -50,6 +58,18 @@ def _check_names(runs: Sequence[Run]) -> None:
             measure.measures[name]
         if ":" not in run.data:
             data.describe(run.data)
+
+
+def _part(runs: Sequence[Run], where: Where) -> Sequence[Run]:
+    """What ``--part 2/5`` leaves of ``runs``; the folder remembers the whole, for `equipoise status`."""
+    if where.part is None:
+        return runs
+    found = re.fullmatch(r"(\d+)/(\d+)", where.part)
+    if found is None:
+        raise InputError(f"--part takes two whole numbers, as 2/5, not '{where.part}'")
+    chosen = Sweep(tuple(runs)).part(int(found[1]), int(found[2]))
+    plan(where.runs, runs)
+    return chosen.runs
 
 
 def show_runs(runs: Sequence[Run], summaries: Sequence[Summary], where: Where) -> None:

@@ -39,7 +39,8 @@ def collect(
 
     Tables in the spec are flattened with dots (``options.scale``). Rows are sorted by experiment, then by the
     rest of the spec, so the order does not depend on the file system. A damaged folder is left out and said so:
-    one line each is added to ``problems``, or logged when that is None.
+    one line each is added to ``problems``, or logged when that is None. A run that lies there twice, as where folders
+    of several machines were put together, is one row.
     """
     rows = []
     for _, run, summary in _finished(Path(root), experiment, problems):
@@ -73,10 +74,12 @@ def unfinished(root: str | Path, wanted: Callable[[Mapping[str, Any]], bool] | N
 
     ``wanted`` chooses among them by the fields of their specs, flattened as in ``collect``.
     """
+    every = list(_read(Path(root), []))
+    done = {run.hash for _, run, summary in every if summary.status == "finished"}
     return [
         f"'{folder}' is not finished ({summary.status}): {summary.message}"
-        for folder, run, summary in _read(Path(root), [])
-        if summary.status != "finished" and (wanted is None or wanted(flat(run)))
+        for folder, run, summary in every
+        if run.hash not in done and (wanted is None or wanted(flat(run)))
     ]
 
 
@@ -93,8 +96,10 @@ def diverged(root: str | Path) -> list[dict[str, Any]]:
 
 
 def _finished(root: Path, experiment: str | None, problems: list[str] | None) -> Iterator[tuple[Path, Run, Summary]]:
+    seen: set[str] = set()
     for folder, run, summary in _read(root, problems):
-        if summary.status == "finished" and experiment in (None, run.experiment):
+        if summary.status == "finished" and experiment in (None, run.experiment) and run.hash not in seen:
+            seen.add(run.hash)
             yield folder, run, summary
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from equipoise.errors import EquipoiseError, InputError, StorageError
+from equipoise.errors import EquipoiseError, InputError, LostRank, StorageError
 from equipoise.registry import Registry
+from equipoise.sweep import turns
 from equipoise.sweep.progress import Quiet, SweepProgress, Within
+from equipoise.sweep.status import plan
 from equipoise.train import Machine, Progress, Run, Summary, finished, train
-from equipoise.train.ranks import LostRank, Ranks
+from equipoise.train.ranks import Ranks
+from equipoise.train.stop import Stopper
 
 __all__ = ["Executor", "cores", "execute", "executors", "failed", "local"]
 
@@ -23,6 +27,8 @@ class Executor(Protocol):
     """A way to run specs: yields a summary for each run that it started, in the order in which they end.
 
     A run that fails is yielded with the status "failed". What an interruption keeps from starting is not yielded.
+    Keywords that it may have, by these names: ``progress`` (of the run under way), ``sweep`` (the ``SweepProgress``),
+    ``options`` (what the user wrote for this executor) and ``limit`` (the number of workers, None if it was not given).
     """
 
     def __call__(self, runs: Sequence[Run], machine: Machine, workers: int) -> Iterator[Summary]: ...
@@ -48,13 +54,15 @@ def execute(
     executor: str = "local",
     workers: int | None = None,
     progress: SweepProgress | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> list[Summary]:
     """Train every run under ``machine.runs`` and return one summary per run, in the order given.
 
     Runs with the same hash are trained once; finished ones are not trained again (unless ``machine.force``).
     ``workers`` is the number of processes (all cores if None). The machine's time limit is the whole sweep's.
     After Ctrl-C, SIGTERM or the time limit the runs under way are saved and the others come back as "stopped"
-    with that ``cause``. Raises ``InputError`` for an unknown executor or fewer than one worker.
+    with that ``cause``. A run that another process is training is waited for. Raises ``InputError`` for an unknown
+    executor, for ``options`` that it does not know and for fewer than one worker.
     """
     machine = machine if machine is not None else Machine()
     ranks = Ranks.here(machine.device)
@@ -62,8 +70,11 @@ def execute(
     chosen: Any = executors[executor]
     if ranks.several and chosen is not local:
         raise InputError(f"under torchrun runs go one after the other, each on all ranks; leave out '{executor}'")
-    if "progress" in inspect.signature(chosen).parameters:
-        chosen = functools.partial(chosen, progress=Within(progress))
+    wanted = inspect.signature(chosen).parameters
+    if options and "options" not in wanted:
+        raise InputError(f"the executor '{executor}' has no options, and {', '.join(options)} was given; leave it out")
+    given = {"progress": Within(progress), "sweep": progress, "options": options, "limit": workers}
+    chosen = functools.partial(chosen, **{name: value for name, value in given.items() if name in wanted})
     if workers is not None and workers < 1:
         raise InputError(f"'workers' is {workers}; it must be at least 1")
     results: dict[str, Summary] = {}
@@ -74,11 +85,19 @@ def execute(
             waiting[name] = run
         else:
             results[name] = summary
+
+    def start(runs: Sequence[Run], machine: Machine) -> Iterator[Summary]:
+        return chosen(runs, machine, workers or cores())
+
+    outcomes = start if ranks.several else functools.partial(turns.shared, start)
+    if ranks.rank == 0:
+        with contextlib.suppress(StorageError):
+            plan(machine.runs, runs)
     total, before = len(results) + len(waiting), len(results)
     began = time.monotonic()
     progress.start(total, sum(summary.status == "finished" for summary in results.values()))
     try:
-        for summary in chosen(list(waiting.values()), machine, workers or cores()):
+        for summary in outcomes(list(waiting.values()), machine):
             results[summary.hash] = summary
             rate = (time.monotonic() - began) / (len(results) - before)
             progress.done(summary, len(results), rate * (total - len(results)))
@@ -103,11 +122,16 @@ def _known(run: Run, machine: Machine) -> Summary | None:
 
 @executors.register("local")
 def local(
-    runs: Sequence[Run], machine: Machine, workers: int, *, progress: Progress | None = None
+    runs: Sequence[Run],
+    machine: Machine,
+    workers: int,
+    *,
+    progress: Progress | None = None,
+    stopper: Stopper | None = None,
 ) -> Iterator[Summary]:
     """One run after the other in this process, with all of torch's threads; the number of workers is not used.
 
-    Under torchrun each of them is every rank's.
+    Under torchrun each of them is every rank's. ``stopper`` listens in the place of each run's own.
     """
     ranks = Ranks.here(machine.device)
     end = None if machine.time_limit is None else time.monotonic() + machine.time_limit
@@ -116,7 +140,7 @@ def local(
         if left is not None and left <= 0:
             return
         try:
-            summary = train(run, dataclasses.replace(machine, time_limit=left), progress=progress)
+            summary = train(run, dataclasses.replace(machine, time_limit=left), progress=progress, stopper=stopper)
         except LostRank:
             raise
         except EquipoiseError as error:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equipoise.errors import StorageError
+from equipoise.sweep import turns
 from equipoise.sweep.executors import executors, failed
 from equipoise.train import Machine, Run, Summary, storage
 from equipoise.train.stop import Stopper
 
-__all__ = ["COMMAND", "processes"]
+__all__ = ["COMMAND", "last_words", "processes"]
 
 COMMAND = (sys.executable, "-m", "equipoise", "run")
 _POLL = 0.02
@@ -54,6 +55,10 @@ def processes(
             while live or (waiting and not stopper.reason):
                 while waiting and len(live) < workers and not stopper.reason:
                     run = waiting.popleft()
+                    done = None if machine.force else turns.done_meanwhile(run, machine)
+                    if done is not None or turns.taken(run, machine):  # by another driver
+                        yield done or failed(run, turns.OTHERS)
+                        continue
                     left = None if end is None else max(end - time.monotonic(), 0.001)
                     try:
                         live.append(_start(run, dataclasses.replace(machine, time_limit=left), command))
@@ -111,11 +116,11 @@ def _outcome(worker: _Worker, told: str) -> Summary:
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         return failed(worker.run, f"the worker was killed by {name}; run it again to go on; log: '{log}'")
-    said = _last_words(log, worker.offset)
+    said = last_words(log, worker.offset)
     return failed(worker.run, said or f"the worker ended with exit code {code}; log: '{log}'")
 
 
-def _last_words(log: Path, offset: int) -> str:
+def last_words(log: Path, offset: int) -> str:
     """The last error in the log, else its last line: a worker of another sweep may be writing there too."""
     with contextlib.suppress(OSError), log.open("rb") as stream:
         stream.seek(offset)

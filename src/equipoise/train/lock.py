@@ -8,7 +8,9 @@ import os
 import socket
 import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from equipoise.errors import StorageError
 
@@ -18,7 +20,21 @@ try:
 except ImportError:  # a platform without POSIX locks
     fcntl = None
 
-__all__ = ["hold"]
+_LOCKS = Path("/proc/locks")  # where Linux lists who holds what, by inode
+
+__all__ = ["Holder", "hold", "holder"]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who took a folder and has not given it back: ``alive`` is False for a process that is gone, as after a kill."""
+
+    pid: str
+    host: str
+    alive: bool
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
 
 
 @contextlib.contextmanager
@@ -35,6 +51,23 @@ def hold(folder: Path) -> Iterator[None]:
         release.close()
 
 
+def holder(folder: Path) -> Holder | None:
+    """Who holds ``folder``, None where nobody does; asking takes nothing and disturbs nobody.
+
+    A process on another host cannot be asked, so it counts as alive.
+    """
+    path = folder / ".lock"
+    pid, _, host = _read_owner(path).partition(" ")
+    if not pid.isdigit():
+        return None
+    alive = _alive(f"{pid} {host}")
+    if alive and host == socket.gethostname() and _LOCKS.exists():  # its number may be another process's by now
+        with contextlib.suppress(OSError):
+            inode = f":{path.stat().st_ino}"
+            alive = any(words.endswith(inode) for line in _LOCKS.read_text().splitlines() for words in line.split())
+    return Holder(pid, host, alive)
+
+
 def _kernel_lock(path: Path) -> contextlib.ExitStack:
     """``flock`` on a file that stays: removing it could hand two processes two different files."""
     assert fcntl is not None
@@ -45,12 +78,19 @@ def _kernel_lock(path: Path) -> contextlib.ExitStack:
         file.truncate(0)
         file.write(_owner().encode())
         file.flush()
+        stack.callback(_clear, file)
     except OSError as error:
         stack.close()
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES) and path.exists():
             raise _taken(path) from None
         raise StorageError(f"cannot lock '{path}': {error.strerror}") from None
     return stack
+
+
+def _clear(file: BinaryIO) -> None:
+    """Take the name out of a lock that is given back; one that still names somebody was left by a kill."""
+    with contextlib.suppress(OSError):
+        file.truncate(0)
 
 
 def _owned_file(path: Path) -> contextlib.ExitStack:
