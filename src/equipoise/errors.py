@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["EquipoiseError", "InputError", "RunError", "StorageError", "unknown_name"]
+__all__ = ["EquipoiseError", "InputError", "LostRank", "RunError", "StorageError", "ToldElsewhere", "unknown_name"]
 
 
 class EquipoiseError(Exception):
@@ -30,6 +30,14 @@ class RunError(EquipoiseError, RuntimeError):
 
 class StorageError(RunError):
     """A file could not be read or written: truncated, unwritable, in use."""
+
+
+class LostRank(RunError):
+    """One of several ranks cannot go on, so none can: nothing more can be run in these processes."""
+
+
+class ToldElsewhere(RunError):
+    """A run on several ranks failed, and another rank says why."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

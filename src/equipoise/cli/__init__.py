@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from equipoise._version import __version__
-from equipoise.errors import EquipoiseError, unknown_name
+from equipoise.errors import EquipoiseError, LostRank, unknown_name
 
 __all__ = ["COMMANDS", "main"]
 
@@ -97,6 +97,21 @@ def _dispatch(argv: Sequence[str], *, process: bool) -> int:
     return module.main(rest)
 
 
+def _leads() -> bool:
+    """Whether this process speaks: under torchrun, rank 0 alone."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Show nothing of what happens in the block in a process that does not speak."""
+    if _leads():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on ``argv`` (the process's own if None) and return its exit code.
 
@@ -105,11 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in given
     try:
-        return _dispatch([word for word in given if word != "--debug"], process=argv is None)
+        with _one_voice():
+            return _dispatch([word for word in given if word != "--debug"], process=argv is None)
     except EquipoiseError as error:
         if debug:
             raise
-        sys.stderr.write(f"error: {error}\n")
+        if _leads() or isinstance(error, LostRank):
+            sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")

@@ -93,7 +93,7 @@ class Rule(Held):
                 raise InputError("the batch is empty: x has no rows")
             return self._told(x, y, self._empty(x))
         params, buffers = self.slots.parameters(), self.slots.buffers()
-        noise = drawn(self.draw, x, generator, sync)
+        noise = drawn(self, x, generator, sync)
         trained = {n: p for n, p in params.items() if p.requires_grad}
         if not (trained and torch.is_grad_enabled()):
             raise InputError("there is nothing to train: torch.no_grad is on, or all that this rule trains is frozen")

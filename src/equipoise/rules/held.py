@@ -29,7 +29,7 @@ class Held(nn.Module):
 
     callbacks: functions of (x, y, step), called at the end of every ``backward``. drawn_at_look: the size of the
     feedback depends on the input, so it exists only once the model was seen. inverts: trains chains of invertible
-    layers alone.
+    layers alone. of_the_batch: how names of noise begin that is one for the whole batch; all other has rows by sample.
     """
 
     Options: ClassVar[type[Options]] = Options
@@ -37,6 +37,7 @@ class Held(nn.Module):
     sites: ClassVar[bool] = False
     drawn_at_look: ClassVar[bool] = False
     inverts: ClassVar[bool] = False
+    of_the_batch: ClassVar[tuple[str, ...]] = ()
     model: nn.Module
     slots: Slots
 

@@ -95,6 +95,7 @@ class BatchMagnitudes(SignSymmetric):
     """
 
     Options: ClassVar[type[Options]] = MagnitudeOptions
+    of_the_batch = ("magnitude/",)
     options: MagnitudeOptions
 
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -59,21 +59,20 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [piece.view_as(t) for piece, t in zip(pieces, tensors, strict=True)]
 
 
-def drawn(
-    draw: Callable[[Tensor, torch.Generator | None], dict[str, Tensor]],
-    x: Tensor,
-    generator: torch.Generator | None,
-    part: Part | bool,
-) -> dict[str, Tensor]:
-    """The noise of the batch ``x``; where that is a known ``part``, these rows of what the joint batch draws.
+def drawn(rule: Any, x: Tensor, generator: torch.Generator | None, part: Part | bool) -> dict[str, Tensor]:
+    """The rule's noise for the batch ``x``; where that is a known ``part``, these rows of what the joint batch draws.
 
-    Noise has k rows a sample (T B where time is folded), the samples within: its first axis is (k, B).
+    Noise has k rows a sample (T B where time is folded), the samples within: its first axis is (k, B). What the rule
+    names in ``of_the_batch`` has no samples.
     """
     if not isinstance(part, Part):
-        return draw(x, generator)
+        return rule.draw(x, generator)
     rows = slice(part.first, part.first + len(x))
-    whole = draw(x[:1].expand(part.whole, *x.shape[1:]), generator)
-    return {n: t.unflatten(0, (-1, part.whole))[:, rows].flatten(0, 1) for n, t in whole.items()}
+    whole = rule.draw(x[:1].expand(part.whole, *x.shape[1:]), generator)
+    return {
+        n: t if n.startswith(rule.of_the_batch) else t.unflatten(0, (-1, part.whole))[:, rows].flatten(0, 1)
+        for n, t in whole.items()
+    }
 
 
 def mean_over_ranks(gradients: Sequence[Tensor | None], params: Sequence[Tensor], count: int) -> list[Tensor | None]:

@@ -118,7 +118,7 @@ def _gradients(rule: Any, x: Tensor, y: Tensor, part: Part | bool) -> dict[str, 
     for layer in normalisations(model):
         layer.eval()
     model.zero_grad()
-    twin.__dict__["draw"] = lambda x, generator=None: drawn(rule.draw, x, generator, part)
+    twin.__dict__["draw"] = lambda x, generator=None: drawn(rule, x, generator, part)
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         torch.manual_seed(0)
         noise = torch.Generator(x.device).manual_seed(0)

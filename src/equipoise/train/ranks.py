@@ -18,23 +18,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from equipoise.errors import InputError, RunError
+from equipoise.errors import InputError, LostRank, RunError, ToldElsewhere
 from equipoise.rules.sync import Part
 from equipoise.train.joint import JointStatistics, normalisations
 from equipoise.train.machine import Machine
 
-__all__ = ["ALONE", "LostRank", "Ranks", "ToldElsewhere"]
+__all__ = ["ALONE", "Ranks"]
 
 _REASONS = ("", "time limit", "SIGINT", "SIGTERM")
 Result = TypeVar("Result")
-
-
-class ToldElsewhere(RunError):
-    """The run failed, and rank 0 says why."""
-
-
-class LostRank(RunError):
-    """A rank cannot go on, so none can: nothing more can be run in this process."""
 
 
 class Ranks:
