@@ -15,7 +15,7 @@ from equipoise.papers import exhibits as shown
 from equipoise.papers.exhibits import Histories, Row
 from equipoise.train import experiments
 
-__all__ = ["Display", "comparisons", "displays", "page_of", "section", "shown_by", "shows"]
+__all__ = ["Display", "comparisons", "displays", "page_of", "section", "shown_by", "shows", "with_columns"]
 
 SHORT = 3  # rows that are not worth folding away
 
@@ -82,6 +82,17 @@ def displays(
         listed = [r for r in mine if r["experiment"] == name or str(r["experiment"]) not in names]
         found.append(_display(name, mine, listed, histories, Path(folder)))
     return found
+
+
+def with_columns(rows: Sequence[Row], histories: Histories) -> list[dict[str, Any]]:
+    """Each row with what its experiment reads from its history (``Experiment.columns``)."""
+    return [{**row, **_columns(row, histories.get(str(row.get("hash")), ()))} for row in rows]
+
+
+def _columns(row: Row, history: Sequence[Row]) -> dict[str, Any]:
+    name = str(row.get("experiment"))
+    make = experiments[name].columns if name in experiments else None
+    return {} if make is None else make(row, history)
 
 
 def shown_by(rows: Sequence[Row]) -> list[str]:

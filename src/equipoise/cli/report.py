@@ -11,7 +11,7 @@ from typing import Annotated
 
 from equipoise import report, sweep
 from equipoise.cli.drawings import svg
-from equipoise.cli.pages import Display, displays, page_of, shown_by, shows
+from equipoise.cli.pages import Display, displays, page_of, shown_by, shows, with_columns
 from equipoise.errors import InputError, unknown_name
 from equipoise.papers import load_all
 from equipoise.papers.exhibits import Row
@@ -52,8 +52,9 @@ def main(argv: Sequence[str]) -> int:
     problems: list[str] = []
     every = sweep.collect(root, problems=problems)
     only = flags.experiment
-    rows = [r for r in every if only is None or shows(only, r)]
     histories = sweep.histories(root, problems=problems)
+    every = with_columns(every, histories)
+    rows = [r for r in every if only is None or shows(only, r)]
     left = sweep.unfinished(root, None if only is None else partial(shows, only))
     for line in [*dict.fromkeys(sorted(problems)), *left]:
         sys.stderr.write(f"note: {line}\n")

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from equipoise.cli.flags import parse, take
 from equipoise.cli.outcome import execute_and_show, seeds_of
+from equipoise.cli.stages import first_stage
 from equipoise.errors import InputError, unknown_name
 from equipoise.papers import load_all
 from equipoise.sweep import worker
-from equipoise.train import Experiment, Run, experiments
+from equipoise.train import Experiment, Run, Staged, experiments
 from equipoise.train import progress as train_progress
 
 __all__ = ["main"]
@@ -62,12 +63,23 @@ def main(argv: Sequence[str]) -> int:
         ),
         hide=("experiment", "version", "preset", *getattr(study, "DECIDES", ())),
     )
+    seeds = seeds_of(int(seed), where)
     planned, asked = (
-        [_versioned(run, experiment) for s in seeds_of(int(seed), where) for run in one.runs(s)]
+        [_versioned(run, experiment) for s in seeds for run in one.runs(s)]
         for one in (experiment.preset(preset), study)
     )
     hashes = {run.hash for run in planned}
-    return execute_and_show([_labelled(run, preset, protocol, run.hash not in hashes) for run in asked], where)
+    changed = [run.hash not in hashes for run in asked]
+    if isinstance(study, Staged):
+        first = [_versioned(run, experiment) for run in study.first()]
+        first = [_labelled(run, preset, "paper", any(changed)) for run in first]
+        outcomes, where, code = first_stage(first, where)
+        if code is not None:
+            return code
+        asked = [_versioned(run, experiment) for s in seeds for run in study.after(outcomes).runs(s)]
+    return execute_and_show(
+        [_labelled(run, preset, protocol, new) for run, new in zip(asked, changed, strict=True)], where
+    )
 
 
 def _versioned(run: Run, asking: Experiment) -> Run:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from equipoise.errors import InputError
 from equipoise.measure.activity import activity
 from equipoise.measure.alignment import Comparable, alignment, angle, layer_names
+from equipoise.measure.cost import upkept_cost
 from equipoise.measure.weights import weight_statistics
 from equipoise.registry import Registry
 
@@ -141,6 +142,10 @@ def _weights(rule: Measurable, x: Tensor, y: Tensor, generator: torch.Generator 
     }
 
 
+def _cost(rule: Measurable, x: Tensor, y: Tensor, generator: torch.Generator | None) -> dict[str, float]:
+    return {"step_cost": upkept_cost(rule, x, y)}
+
+
 _DEGREES = "degrees between what the rule writes and backpropagation, per layer and over the hidden ones"
 _AGAINST = "degrees and trace between the product of the forward weights and the feedback; none without one such matrix"
 for _measure in (
@@ -149,5 +154,6 @@ for _measure in (
     Measure("norms", _norms, "epoch", "Frobenius norm of each layer's weight"),
     Measure("activity", _activity, "epoch", "share of positive activities, and of silent units, per layer"),
     Measure("weights", _weights, "end", "moments of each layer's weights, and how well four laws fit them"),
+    Measure("step_cost", _cost, "end", "time of a step's gradients and upkeep, over backpropagation's in this process"),
 ):
     measures.register(_measure.name)(_measure)

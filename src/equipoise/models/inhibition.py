@@ -43,6 +43,7 @@ NORMS: dict[str, dict[str, bool] | None] = {
     "forward": {"backward": False},
     "backward": {"forward": False},
     "detach": {},
+    "batch": {},
 }
 
 
@@ -120,8 +121,8 @@ def dale(text: str = "784-300-300-10") -> nn.Sequential:
     """Excitatory cells and subtractive inhibition, all trained by the task: dale:784-300-300-10,norm=layer
 
     Sizes as for inorm. Options: ``norm`` behind each hidden layer (none, layer, centre, scale, forward or backward for
-    one half of layer normalisation, detach; never with an affine map), ``cells=e`` for excitatory cells alone (dense),
-    ``ratio`` and ``law`` as for inorm.
+    one half of layer normalisation, detach, batch; never with an affine map), ``cells=e`` for excitatory cells alone
+    (dense), ``ratio`` and ``law`` as for inorm.
     """
     return _formula(text, "dale", {"norm": "none", "cells": "ei"})
 
@@ -151,6 +152,8 @@ def _formula(text: str, name: str, defaults: Mapping[str, str]) -> nn.Sequential
         behind: list[nn.Module] = []
         if norm == "detach":
             behind = [DetachNorm(dim=-3 if conv else -1)]
+        elif norm == "batch":
+            behind = [(nn.BatchNorm2d if conv else nn.BatchNorm1d)(after, affine=False)]
         elif (switches := NORMS[norm]) is not None:
             behind = [Normalise(dim=-3 if conv else -1, **switches)]
         if conv:

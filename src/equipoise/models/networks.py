@@ -21,8 +21,8 @@ def mlp(text: str) -> nn.Sequential:
 
     Layer widths from input to classes; the input is flattened. More options: ``activation=tanh`` (or sigmoid,
     leaky_relu, squared_relu, or identity, which makes it linear), ``bias=no``, ``init=he_uniform`` or
-    ``init=he_normal`` (biases then start at 0), ``input_dropout=0.1`` for the input itself, and ``norm=layer``, layer
-    normalisation without affine map before each activation.
+    ``init=he_normal`` (biases then start at 0), ``input_dropout=0.1`` for the input itself, and ``norm=layer`` or
+    ``norm=batch``, that normalisation without affine map before each activation.
     """
     spec, form = f"mlp:{text}", "mlp:784-300-10"
     sizes, style = read_style(text, spec, dropout=True, norm=True)
@@ -33,7 +33,7 @@ def mlp(text: str) -> nn.Sequential:
     for k, (width, wider) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(width, wider, bias=style.bias == "yes"))
         if k < len(widths) - 2:
-            layers += [*style.normalised(), *style.after()]
+            layers += [*style.normalised(wider), *style.after()]
     return style.start(nn.Sequential(*layers))
 
 

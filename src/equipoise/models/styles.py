@@ -66,9 +66,10 @@ class Style:
         rate = _rate(self.input_dropout)
         return [nn.Flatten(), *([nn.Dropout(rate)] if rate else [])]
 
-    def normalised(self) -> list[nn.Module]:
-        """What stands between a hidden layer and its activation: layer normalisation without affine map, or nothing."""
-        return [Normalise()] if self.norm == "layer" else []
+    def normalised(self, width: int) -> list[nn.Module]:
+        """What stands between a hidden layer and its activation: a normalisation without affine map, or nothing."""
+        kinds = {"layer": Normalise, "batch": lambda: nn.BatchNorm1d(width, affine=False)}
+        return [kinds[self.norm]()] if self.norm in kinds else []
 
     def after(self) -> list[nn.Module]:
         """What follows a hidden layer."""
@@ -113,7 +114,7 @@ def read_style(text: str, spec: str, *, dropout: bool, norm: bool = False) -> tu
         "init": tuple(INITS),
     }
     if norm:
-        known["norm"] = ("none", "layer")
+        known["norm"] = ("none", "layer", "batch")
     rates = ("dropout", "input_dropout") if dropout else ()
     wrong = [key for key, value in options.items() if value not in known.get(key, ()) and key not in rates]
     if wrong:

@@ -4,6 +4,7 @@ from equipoise.train import progress as progress
 from equipoise.train import quantising as quantising
 from equipoise.train import storage as storage
 from equipoise.train.experiments import Experiment as Experiment
+from equipoise.train.experiments import Staged as Staged
 from equipoise.train.experiments import Study as Study
 from equipoise.train.experiments import experiments as experiments
 from equipoise.train.machine import Machine as Machine

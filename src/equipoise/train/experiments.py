@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from equipoise.errors import InputError, unknown_name
 from equipoise.registry import Registry
 from equipoise.train.spec import Run
+from equipoise.train.summary import Summary
 
-__all__ = ["Experiment", "Study", "experiments"]
+__all__ = ["Experiment", "Staged", "Study", "experiments"]
 
 
 class Study(Protocol):
@@ -19,6 +20,19 @@ class Study(Protocol):
 
     def runs(self, seed: int) -> list[Run]:
         """The runs of the study for one seed."""
+        ...
+
+
+@runtime_checkable
+class Staged(Study, Protocol):
+    """A study in two stages: the runs of the second depend on how those of the first ended."""
+
+    def first(self) -> list[Run]:
+        """The runs of the first stage; they have a seed of their own."""
+        ...
+
+    def after(self, outcomes: Sequence[Summary]) -> Study:
+        """The second stage, given how the runs of ``first`` ended, in their order; diverged ones ended too."""
         ...
 
 
@@ -31,6 +45,7 @@ class Experiment:
     ``rows`` tells which finished runs it shows (rows as ``sweep.collect`` gives them); by default those that name it.
     A run that several experiments show names one of them, so that it is trained once. ``exhibits`` is a function of
     (rows, histories by hash, folder of the runs) that makes its own figures and tables (``papers.exhibits``).
+    ``columns`` is a function of (row, its history) to more columns of a finished run, for its exhibits and its CSV.
     """
 
     name: str
@@ -40,6 +55,7 @@ class Experiment:
     presets: dict[str, Study]
     rows: Callable[[Mapping[str, Any]], bool] | None = None
     exhibits: Callable[..., list[Any]] | None = None
+    columns: Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*", self.name):

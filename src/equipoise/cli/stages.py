@@ -1,0 +1,52 @@
+"""Studies in two stages from the command line: the first is run and told of; the second gets the time that is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+
+from equipoise.cli.flags import Where
+from equipoise.cli.outcome import check_names
+from equipoise.sweep import ended, has_diverged
+from equipoise.sweep import progress as sweep_progress
+from equipoise.sweep.worker import exit_code
+from equipoise.train import Run, Summary
+
+__all__ = ["first_stage"]
+
+
+def first_stage(runs: Sequence[Run], where: Where) -> tuple[list[Summary], Where, int | None]:
+    """How ``runs`` ended, where the second stage goes on (with the time that is left), and an exit code to stop with.
+
+    The code is None where every run has finished or diverged.
+    """
+    check_names(runs)
+    machine = where.machine()
+    began = time.monotonic()
+    outcomes = ended(
+        runs,
+        machine,
+        executor=where.executor,
+        workers=where.workers,
+        progress=sweep_progress.auto(),
+        options=where.executor_options,
+    )
+    lost = sum(map(has_diverged, outcomes))
+    stopped = [s for s in outcomes if s.status == "stopped"]
+    failed = {s.message: r for r, s in zip(runs, outcomes, strict=True) if s.status == "failed" and not has_diverged(s)}
+    told = f"; {lost} of them diverged, and count as 0" if lost else ""
+    sys.stderr.write(f"first stage: {len(runs) - len(stopped)} of {len(runs)} runs ended{told}\n")
+    for message, run in failed.items():
+        sys.stderr.write(f"failed: {run.experiment}/{run.hash} ({run.rule}, seed {run.seed}): {message}\n")
+    if stopped:
+        sys.stderr.write("the same command goes on with the first stage, and then with the second\n")
+    if stopped or failed:
+        return outcomes, where, max(1 if failed else 0, *map(exit_code, stopped), 0)
+    sys.stdout.write(f"For the rates that were tried: equipoise report {shlex.quote(where.runs)}\n")
+    if machine.time_limit is not None:
+        left = max(0.001, machine.time_limit - (time.monotonic() - began))
+        where = dataclasses.replace(where, time_limit=f"{left:.3f}s")
+    return outcomes, where, None

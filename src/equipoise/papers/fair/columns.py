@@ -1,0 +1,41 @@
+"""How soon a run has learnt: epochs to a share of what it ends with, read from its learning curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["SHARE", "columns", "epochs_to", "held_out_alone"]
+
+SHARE = 0.9
+_CHANCE = 0.1
+
+
+def epochs_to(curve: Sequence[float], share: float = SHARE, *, chance: float = _CHANCE) -> float:
+    """Epochs until a learning curve first reaches ``share`` of its last value, a straight line between epochs.
+
+    ``curve`` has the accuracies after epoch 1, 2, ...; before the first it is at ``chance``. 0 where that is enough.
+
+    >>> epochs_to([0.5, 0.8, 1.0]), epochs_to([0.91, 1.0])
+    (2.5, 0.9876543209876543)
+    """
+    wanted = share * curve[-1]
+    before = chance
+    for epoch, value in enumerate(curve):
+        if before >= wanted:
+            return float(epoch)
+        if value >= wanted:
+            return epoch + (wanted - before) / (value - before)
+        before = value
+    return float(len(curve))
+
+
+def columns(row: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """``epochs_to_90``: epochs to 90 % of the run's last accuracy, on held-out images (``epochs_to``)."""
+    curve = [float(one["validation_accuracy"]) for one in history if one.get("validation_accuracy") is not None]
+    return {"epochs_to_90": epochs_to(curve)} if curve else {}
+
+
+def held_out_alone(row: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """No test numbers for the runs that try rates, which see a single test image."""
+    return {"test_accuracy": None, "test_loss": None}

@@ -1,0 +1,3 @@
+"""Exhibits."""
+
+EXHIBITS: dict = {}
