@@ -11,19 +11,19 @@ SHARE = 0.9
 _CHANCE = 0.1
 
 
-def epochs_to(curve: Sequence[float], share: float = SHARE, *, chance: float = _CHANCE) -> float:
+def epochs_to(curve: Sequence[float], share: float = SHARE, *, chance: float = _CHANCE) -> float | None:
     """Epochs until a learning curve first reaches ``share`` of its last value, a straight line between epochs.
 
-    ``curve`` has the accuracies after epoch 1, 2, ...; before the first it is at ``chance``. 0 where that is enough.
+    ``curve`` has the accuracies after epoch 1, 2, ...; before the first it is at ``chance``. None where that is enough:
+    nothing was learnt.
 
-    >>> epochs_to([0.5, 0.8, 1.0]), epochs_to([0.91, 1.0])
-    (2.5, 0.9876543209876543)
+    >>> epochs_to([0.5, 0.8, 1.0]), epochs_to([0.91, 1.0]), epochs_to([0.1, 0.1])
+    (2.5, 0.9876543209876543, None)
     """
-    wanted = share * curve[-1]
-    before = chance
+    wanted, before = share * curve[-1], chance
+    if wanted <= chance:
+        return None
     for epoch, value in enumerate(curve):
-        if before >= wanted:
-            return float(epoch)
         if value >= wanted:
             return epoch + (wanted - before) / (value - before)
         before = value

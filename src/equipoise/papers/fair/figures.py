@@ -1,3 +1,172 @@
-"""Exhibits."""
+"""What the fair comparisons show: every line's accuracy, angle, cost and speed, and the rates that it was tuned to."""
 
-EXHIBITS: dict = {}
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from equipoise import plots
+from equipoise.measure.statistics import estimate, paired_difference
+from equipoise.papers.exhibits import Cell as Shown
+from equipoise.papers.exhibits import Exhibit, Exhibits, Figure, Histories, Note, Number, Row, Table
+from equipoise.papers.fair.conditions import CIRCUITS, METHODS, NETWORKS, Cell, cell_of, refused
+from equipoise.papers.fair.tables import rates
+from equipoise.papers.inorm.pairing import with_diverged
+from equipoise.papers.picking import fixed, per_preset, values_of
+from equipoise.plots import Point, Series
+
+__all__ = ["EXHIBITS", "lines_of"]
+
+CHANCE = 0.1  # what a run that diverged scores
+_CAPTION = (
+    "Test accuracy after the last epoch: mean ± half the 95 % Student interval over seeds; a run that diverged scores "
+    "10 %. Less the {baseline}: the mean over seeds of the difference, with its 95 % interval. Angle: between the "
+    "rule's update and backpropagation's on the same network, the mean over hidden layers on held-out images. "
+    "Cost: processor time of a step's gradients and upkeep over that of backpropagation's, on the same network in the "
+    "same process. Epochs: to 90 % of the last accuracy on held-out images, a straight line between epochs. Rate: as "
+    "chosen on held-out images."
+)
+
+
+def lines_of(rows: Sequence[Row]) -> dict[Cell, list[Row]]:
+    """Runs by their line, in the order of ``METHODS``, networks and circuits; a seed counts once."""
+    found: dict[Cell, dict[int, Row]] = {}
+    for row in rows:
+        cell = cell_of(row)
+        if cell is not None:
+            found.setdefault(cell, {})[int(row["seed"])] = row
+    places, names = [*NETWORKS, *CIRCUITS], list(METHODS)
+    order = sorted(found, key=lambda one: (one.data, places.index(one.place), names.index(one.name)))
+    return {cell: [found[cell][seed] for seed in sorted(found[cell])] for cell in order}
+
+
+def _scored(row: Row) -> float:
+    value = row.get("test_accuracy")
+    return CHANCE if value is None else float(value)
+
+
+def _accuracy(members: Sequence[Row]) -> Shown:
+    found = estimate([100 * _scored(row) for row in members])
+    lost = sum(row.get("test_accuracy") is None for row in members)
+    parts: list = [Number(found.mean, fixed(found.mean, 2))]
+    parts += ["±", Number(found.half, fixed(found.half, 2))] if found.n > 1 else []
+    parts += [Note(f"{lost} diverged")] if lost else []
+    return tuple(parts)
+
+
+def _less(members: Sequence[Row], baseline: Sequence[Row]) -> Shown:
+    """The difference of the accuracies at the seeds that both have, in points."""
+    theirs = {row["seed"]: _scored(row) for row in baseline}
+    pairs = [(100 * _scored(row), 100 * theirs[row["seed"]]) for row in members if row["seed"] in theirs]
+    if not pairs or members is baseline:
+        return None
+    d = paired_difference([a for a, _ in pairs], [b for _, b in pairs])
+    mean = Number(d.mean, fixed(d.mean, 2, sign=True))
+    return (mean, Note(f"[{fixed(d.low, 2, sign=True)}, {fixed(d.high, 2, sign=True)}]")) if d.n > 1 else mean
+
+
+def _mean(members: Sequence[Row], metric: str, places: int) -> Shown:
+    values = values_of(members, metric)
+    if not values:
+        return None
+    mean = sum(values) / len(values)
+    return Number(mean, fixed(mean, places))
+
+
+def _rate(row: Row) -> str:
+    momentum = row.get("optimizer_options.momentum")
+    return f"{row['optimizer']}{f', momentum {momentum:g}' if momentum else ''}, {float(row['lr']):g}"
+
+
+def _head(cell: Cell) -> list[Shown]:
+    place = CIRCUITS[cell.place].label if cell.circuit else cell.place
+    return [cell.data, place, METHODS[cell.name].label]
+
+
+def _table(lines: Mapping[Cell, Sequence[Row]], *, circuits: bool) -> Table:
+    baseline = "same rule with no norm" if circuits else "readout alone"
+    body: list[list[Shown]] = []
+    wanted = dict.fromkeys((cell.data, cell.place) for cell in lines)
+    names = list(dict.fromkeys(cell.name for cell in lines))
+    for data, place in wanted:
+        for name in (name for name in METHODS if name in names):
+            cell = Cell(data, place, name)
+            members = lines.get(cell)
+            if members is None:
+                why = f"refused: {refused(place, name)}" if refused(place, name) else "not run"
+                body.append([*_head(cell), why, *[None] * 6])
+                continue
+            against = Cell(data, "none", name) if circuits else Cell(data, place, "shallow")
+            body.append(
+                [
+                    *_head(cell),
+                    _accuracy(members),
+                    _less(members, lines.get(against, ())),
+                    _mean(members, "angle", 1),
+                    _mean(members, "step_cost", 2),
+                    _mean(members, "epochs_to_90", 2),
+                    _rate(members[0]),
+                    len(members),
+                ]
+            )
+    heads = ["data", "circuit" if circuits else "network", "rule", "accuracy, %", f"less the {baseline}, points"]
+    heads += ["angle, °", "cost of a step", "epochs to 90 %", "optimiser, rate", "seeds"]
+    title = "Circuits under rules" if circuits else "Rules side by side"
+    return Table(title, heads, body, _CAPTION.format(baseline=baseline))
+
+
+def _figures(lines: Mapping[Cell, Sequence[Row]], *, circuits: bool) -> list[Exhibit]:
+    found: list[Exhibit] = []
+    groups: dict[tuple[str, ...], dict[Cell, Sequence[Row]]] = {}
+    for cell, members in lines.items():
+        key = (cell.data, cell.name) if circuits else (cell.data, cell.place)
+        groups.setdefault(key, {})[cell] = members
+    for key, group in groups.items():
+        if len(group) < 2:
+            continue
+        slug = "-".join(key)
+        told = f"{key[0]}, {METHODS[key[1]].label}" if circuits else f"{key[0]}, {key[1]}"
+        named = {(CIRCUITS[c.place] if circuits else METHODS[c.name]).label: m for c, m in group.items()}
+        points = [Point(n, e.mean, e.low, e.high) for n, m in named.items() for e in [estimate([*map(_scored, m)])]]
+        fig, ax = plots.figure(height=0.8 + 0.42 * len(points))
+        plots.estimates(ax, points, xlabel="test accuracy", percent=True)
+        found.append(Figure(f"accuracy-{slug}", f"Test accuracy, {told}; bars: 95 % intervals over seeds", fig))
+        found += _against_angle(named, slug, told)
+        costs = {name: values_of(members, "step_cost") for name, members in named.items()}
+        points = [Point(n, e.mean, e.low, e.high) for n, v in costs.items() if v for e in [estimate(v)]]
+        if points and not circuits:
+            fig, ax = plots.figure(height=0.8 + 0.42 * len(points))
+            plots.estimates(ax, points, xlabel="time of a step over backpropagation's")
+            found.append(Figure(f"cost-{slug}", f"Cost of a step with its upkeep, {told}", fig))
+    return found
+
+
+def _against_angle(named: Mapping[str, Sequence[Row]], slug: str, told: str) -> list[Exhibit]:
+    """Accuracy against the angle to backpropagation, a point for each line that has one."""
+    dots: dict[str, Series] = {}
+    for name, members in named.items():
+        angles = values_of(members, "angle")
+        if angles:
+            dots[name] = Series([sum(angles) / len(angles)], [estimate([*map(_scored, members)]).mean])
+    if len(dots) < 2:
+        return []
+    fig, ax = plots.figure(height=3.4)
+    plots.learning_curves(ax, dots, xlabel="angle to backprop (degrees)", ylabel="test accuracy", percent=True)
+    return [Figure(f"angle-{slug}", f"Test accuracy against the angle at the end of training, {told}", fig)]
+
+
+def _exhibits(*, circuits: bool) -> Exhibits:
+    @per_preset
+    def made(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
+        lines = lines_of(with_diverged(rows, folder))
+        return [_table(lines, circuits=circuits), *_figures(lines, circuits=circuits)] if lines else []
+
+    return made
+
+
+EXHIBITS: dict[str, Exhibits] = {
+    "fair/rules": _exhibits(circuits=False),
+    "fair/circuits": _exhibits(circuits=True),
+    "fair/rules-tuning": rates,
+    "fair/circuits-tuning": rates,
+}

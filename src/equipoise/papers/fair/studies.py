@@ -52,9 +52,8 @@ def score(summary: Summary | Mapping[str, Any]) -> float:
 
 
 def best(tried: Sequence[Draw], outcomes: Sequence[Summary | Mapping[str, Any]]) -> Draw:
-    """The draw whose run scored most, the first of equals."""
-    scores = [score(one) for one in outcomes]
-    return tried[max(range(len(tried)), key=lambda k: scores[k])]
+    """The draw whose run scored most, the lowest rate of equals."""
+    return max(zip(tried, outcomes, strict=True), key=lambda pair: (score(pair[1]), -pair[0].rate))[0]
 
 
 @dataclass(frozen=True)
