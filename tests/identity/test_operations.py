@@ -6,6 +6,7 @@ A failure here means that a network's energy is stated wrongly: spikes that are 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from equipoise import measure, models, rules
 from equipoise import nn as enn
+from equipoise.contracts import Pointwise, Synapses
 from equipoise.errors import InputError
 from equipoise.measure import Energies, operations
 
@@ -219,6 +221,28 @@ def test_counting_leaves_no_trace_and_weights_it_misses_are_named() -> None:
     missed = operations(odd, torch.rand(3, 4))
     assert missed.uncounted == ("1.weight",)
     assert "Not counted" in str(missed)
+
+
+def test_a_layer_of_ones_own_says_what_it_costs() -> None:
+    class Squares(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * x) @ self.weight.t()
+
+        def work(self, input: Tensor, output: Tensor) -> Iterator[Synapses | Pointwise]:
+            yield Synapses("squares", input, 3, 4, lambda counts: counts.sum(-1))
+            yield Pointwise("powers", multiplications=input.numel())
+
+    found = operations(nn.Sequential(Squares()), torch.rand(5, 4))
+    assert (found.total("macs"), found.total("multiplications"), found.uncounted) == (12, 4, ())
+    assert found.layers == ["0"]
+    events = spikes(5, 4)
+    assert operations(nn.Sequential(Squares()), events).total("accumulates") == pytest.approx(
+        float(events.sum()) * 3 / 5
+    )
 
 
 def test_prices_can_be_given_and_are_checked() -> None:
