@@ -147,17 +147,21 @@ def synapses(rule: Any, x: Tensor, y: Tensor, generator: torch.Generator | None 
 def surrogate(rule: Any, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> dict[str, float]:
     """Degrees between what the rule writes and the surrogate gradient of the network as it computes.
 
-    ``surrogate/<layer>`` per layer, ``surrogate`` over the hidden ones. The reference is backpropagation through the
-    surrogate derivative of spikes, with every deliberate edit off (``alignment(..., "exact")``): spikes themselves have
-    no gradient.
+    ``surrogate/<weight>`` per weight; ``surrogate``: the mean over hidden layers' weights from below, without the
+    readout's and without those from inhibitory cells. The reference is backpropagation through the surrogate derivative
+    of spikes, with every deliberate edit off (``alignment(..., "exact")``): spikes themselves have no gradient.
     """
     found = alignment(rule, x, y, "exact", generator=generator)
-    return {"surrogate": found.hidden} | {f"surrogate/{layer}": degrees for layer, degrees in found.items()}
+    below = [degrees for name, degrees in found.items() if not name.endswith("weight_ei")][:-1]
+    hidden = math.fsum(below) / len(below) if below else math.nan
+    return {"surrogate": hidden} | {f"surrogate/{layer}": degrees for layer, degrees in found.items()}
 
 
 _SPIKES = "firing rate, silent units, and mean, deviation and bimodality of currents, per layer of spiking cells"
 _SYNAPSES = "moments, zeros, bimodality and histograms of each E-I layer's weights, and histograms of its currents"
-_ANGLES = "degrees between what the rule writes and the surrogate gradient, without any edit, per layer and hidden mean"
+_ANGLES = (
+    "degrees between what the rule writes and the surrogate gradient, without any edit, per weight and hidden mean"
+)
 measures.register("spiking")(Measure("spiking", spiking, "epoch", _SPIKES))
 measures.register("synapses")(Measure("synapses", synapses, "epoch", _SYNAPSES))
 measures.register("surrogate")(Measure("surrogate", surrogate, "epoch", _ANGLES))

@@ -187,16 +187,13 @@ def rules(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhib
     for network, members in settings(rows, folder).items():
         groups = by_condition(members)
         for name, runs in groups.items():
-            angle = [value(row, "surrogate") for row in runs]
-            for layer in _weights(runs[0]):
-                lines.append(
-                    [network, name, layer, _mean([value(row, f"surrogate/{layer}") for row in runs], 1), len(runs)]
-                )
-            lines.append([network, name, "hidden layers, mean", _mean(angle, 1), len(runs)])
+            shown = _degrees(runs) if str(runs[0].get("rule")) != "bp" else {}
+            mean = {"hidden layers, mean": [value(row, "surrogate") for row in runs]}
+            lines += [[network, name, said, _mean(v, 1), len(runs)] for said, v in {**shown, **mean}.items()]
         drawn = {name: one for name, runs in groups.items() if (one := _angles(runs)) is not None}
         if drawn:
             fig, ax = plots.figure()
-            plots.angles(ax, drawn, ylabel="angle to the surrogate gradient (degrees)", order=ORDER)
+            plots.angles(ax, drawn, ylabel="angle (degrees)", order=ORDER)
             title = f"{network}: angle to the surrogate gradient by layer, after the last epoch"
             found.append(Figure(f"angles-{slug(network)}", title, fig))
     if not lines:
@@ -213,15 +210,22 @@ def rules(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhib
     ]
 
 
-def _weights(row: Row) -> list[str]:
-    return layers(row, "surrogate")
+def _degrees(runs: Sequence[Row]) -> dict[str, list[float]]:
+    """The angles of every weight over the seeds, by its layer: W from below, W_EI from inhibitory cells."""
+    found: dict[str, list[float]] = {}
+    place = 0
+    for name in layers(runs[0], "surrogate"):
+        inner = name.endswith("weight_ei")
+        place += not inner
+        found[f"layer {place}, W_EI" if inner else f"layer {place}"] = [value(row, f"surrogate/{name}") for row in runs]
+    return found
 
 
 def _angles(runs: Sequence[Row]) -> Series | None:
-    """Degrees of the weights from below, by layer; W_EI's are left out."""
-    names = [name for name in _weights(runs[0]) if not name.endswith("weight_ei")]
+    """Degrees of the weights from below, by layer; those that are undefined are left out."""
     values: dict[Any, list[float]] = {}
-    for place, name in enumerate(names, 1):
-        degrees = [value(row, f"surrogate/{name}") for row in runs]
-        values[str(place)] = [d for d in degrees if math.isfinite(d)] or [math.nan]
+    for name, degrees in _degrees(runs).items():
+        finite = [d for d in degrees if math.isfinite(d)]
+        if not name.endswith("W_EI") and finite:
+            values[name.removeprefix("layer ")] = finite
     return series(values) if values else None
