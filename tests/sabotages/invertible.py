@@ -19,27 +19,14 @@ MUTANTS = (
         "torch.linalg.solve(wide(matrix),",
         SOLVED,
     ),
-    Mutant(
-        "inverse/corrects-from-the-start", INVERSE, "y = y + (d - (y @ rough.T)", "y = y + (d - (d @ rough.T)", SOLVED
-    ),
-    Mutant(
-        "inverse/transpose-corrects-a-stale-inverse",
-        INVERSE,
-        "matrix.T if start is None else start\n    y = d",
-        "matrix.T\n    y = d",
-        SOLVED,
-    ),
+    Mutant("inverse/directions-forgotten", INVERSE, "* step\n    return x", "* ascent\n    return x", SOLVED),
+    Mutant("inverse/one-rate-for-all-rows", INVERSE, "rate = size / moved", "rate = size.mean() / moved", SOLVED),
     Mutant("inverse/newton-schulz-overshoots", INVERSE, "2 * inverse - inverse", "3 * inverse - inverse", SOLVED),
+    Mutant("inverse/one-refinement-too-few", INVERSE, "for _ in range(count + 1):", "for _ in range(count):", SOLVED),
     Mutant(
-        "inverse/one-refinement-too-few", INVERSE, "math.log(rate) - 1e-9) - 1", "math.log(rate) - 1e-9) - 2", SOLVED
+        "inverse/residual-of-the-rest", INVERSE, "back[:, : v.shape[1]] -= v", "back[:, -v.shape[1] :] -= v", SOLVED
     ),
-    Mutant(
-        "inverse/divergence-unseen",
-        INVERSE,
-        "    if not rate < 1:\n        return None\n",
-        "    rate = min(rate, 0.9)\n",
-        SOLVED,
-    ),
+    Mutant("inverse/columns-away-from-it", INVERSE, "return columns - left @", "return columns + left @", SOLVED),
     Mutant("inverse/singular-is-merely-large", INVERSE, "math.inf if least <= lost else", "", SOLVED),
     Mutant("inverse/any-condition-will-do", INVERSE, "    if not number <= limit:", "    if False:", REFUSED),
     Mutant(
@@ -52,8 +39,7 @@ MUTANTS = (
     Mutant(
         "orthogonal/factor-of-the-penalty", ORTHOGONAL, "off.square().sum(), 4 * (", "off.square().sum(), 2 * (", SOLVED
     ),
-    Mutant("orthogonal/probes-not-averaged", ORTHOGONAL, "(4 / count) *", "4 *", SOLVED),
-    Mutant("orthogonal/probes-penalise-lengths", ORTHOGONAL, "probes * matrix.square().sum(0))", "probes)", SOLVED),
+    Mutant("orthogonal/block-at-the-start", ORTHOGONAL, "gram.diagonal(-start)", "gram.diagonal(0)", SOLVED),
     Mutant("orthogonal/polar-step-too-wide", ORTHOGONAL, "1.5 * matrix - 0.5 *", "2 * matrix - 1.0 *", SOLVED),
     Mutant(
         "patches/odd-zero-at-the-top",

@@ -92,8 +92,8 @@ MUTANTS = (
     Mutant(
         "target/refined-once-less",
         INVERSES,
-        "return conjugate(matrix, units, count)",
-        "return conjugate(matrix, units, count - 1)",
+        "return refine(matrix, units, count)",
+        "return refine(matrix, units, count - 1)",
         identity("quick_inverses_agree_within_their_stated_residual"),
     ),
     Mutant(

@@ -17,6 +17,7 @@ from equipoise.functional.ei_current import scale_gradient as scale_gradient
 from equipoise.functional.ei_current import stabilise as stabilise
 from equipoise.functional.ei_scales import binary_scales as binary_scales
 from equipoise.functional.ei_scales import ei_scales as ei_scales
+from equipoise.functional.ei_sequence import ei_spikes as ei_spikes
 from equipoise.functional.encoders import direct_code as direct_code
 from equipoise.functional.encoders import latency_code as latency_code
 from equipoise.functional.encoders import rate_code as rate_code
@@ -31,7 +32,6 @@ from equipoise.functional.inhibition import inhibit as inhibit
 from equipoise.functional.inhibition import inorm as inorm
 from equipoise.functional.inhibition import local_loss as local_loss
 from equipoise.functional.inhibition import subtractive as subtractive
-from equipoise.functional.inverse import correct as correct
 from equipoise.functional.inverse import newton_schulz as newton_schulz
 from equipoise.functional.inverse import refine as refine
 from equipoise.functional.inverse import solve as solve
@@ -44,7 +44,6 @@ from equipoise.functional.moments import normalise as normalise
 from equipoise.functional.moments import variance as variance
 from equipoise.functional.orthogonal import distance as distance
 from equipoise.functional.orthogonal import penalty as penalty
-from equipoise.functional.orthogonal import probe_penalty as probe_penalty
 from equipoise.functional.orthogonal import retract as retract
 from equipoise.functional.patches import carry_patches as carry_patches
 from equipoise.functional.patches import coverage as coverage

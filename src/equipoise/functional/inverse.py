@@ -17,12 +17,10 @@ from equipoise.functional.moments import wide
 
 __all__ = [
     "condition",
-    "contraction",
-    "correct",
     "invert",
+    "nearer",
     "newton_schulz",
     "refine",
-    "refinements",
     "require_invertible",
     "residual",
     "solve",
@@ -59,33 +57,26 @@ def _singular(matrix: Tensor) -> InputError:
 REMEDY = "initialise it orthogonally and keep it so (a penalty or retraction)"
 
 
-def correct(
-    matrix: Float[Tensor, "N N"], d: Float[Tensor, "*B N"], count: int, start: Float[Tensor, "N N"] | None = None
-) -> Float[Tensor, "*B N"]:
-    """What a rough inverse X should be given in place of d, so that X y is nearer to A^-1 d.
+def refine(matrix: Float[Tensor, "N N"], d: Float[Tensor, "B N"], count: int) -> Float[Tensor, "B N"]:
+    """A^-1 d for each row of ``d``, nearly: A^T d, improved ``count`` times by conjugate gradients on A^T A.
 
-        y_0 = d,    y_(j+1) = y_j + (d - A X y_j),    after ``count`` corrections; X = A^T without ``start``
-
-    So a layer that carries errors by its transpose, a convolution too, needs nothing but corrected errors.
+    x of the least ||d - A x|| among A^T d, A^T A A^T d, ..., (A^T A)^count A^T d; a rate and a direction for each row.
+    So it is never further from A x = d than as many steps x + A^T (d - A x), and it converges for every invertible A: a
+    few singular values that have grown cost a step each. Exact at once for orthogonal A.
     """
-    rough = matrix.T if start is None else start
-    y = d
-    for _ in range(count):
-        y = y + (d - (y @ rough.T) @ matrix.T)
-    return y
-
-
-def refine(
-    matrix: Float[Tensor, "N N"], d: Float[Tensor, "*B N"], count: int, start: Float[Tensor, "N N"] | None = None
-) -> Float[Tensor, "*B N"]:
-    """A^-1 d for each row of ``d``, nearly: from a rough inverse X, refined ``count`` times by products alone.
-
-        x_0 = X d,    x_(j+1) = x_j + X (d - A x_j),    A^-1 d - x_j = (I - X A)^(j+1) A^-1 d
-
-    X = A^T without ``start``: exact for orthogonal A, and convergent where all singular values are below sqrt 2.
-    """
-    rough = matrix.T if start is None else start
-    return correct(matrix, d, count, start) @ rough.T
+    if count == 0:
+        return d @ matrix
+    x, left = torch.zeros_like(d), d
+    step = ascent = d @ matrix
+    size = ascent.square().sum(-1, keepdim=True)
+    for _ in range(count + 1):
+        moved = step @ matrix.T
+        rate = size / moved.square().sum(-1, keepdim=True).clamp(min=torch.finfo(d.dtype).tiny)
+        x, left = x + rate * step, left - rate * moved
+        ascent = left @ matrix
+        before, size = size, ascent.square().sum(-1, keepdim=True)
+        step = ascent + size / before.clamp(min=torch.finfo(d.dtype).tiny) * step
+    return x
 
 
 def newton_schulz(matrix: Float[Tensor, "N N"], inverse: Float[Tensor, "N N"]) -> Float[Tensor, "N N"]:
@@ -93,41 +84,26 @@ def newton_schulz(matrix: Float[Tensor, "N N"], inverse: Float[Tensor, "N N"]) -
     return 2 * inverse - inverse @ (matrix @ inverse)
 
 
-def _defect(matrix: Tensor, inverse: Tensor | None) -> Tensor:
-    """I - X A."""
-    wanted = wide(matrix.detach())
-    rough = wanted.T if inverse is None else wide(inverse.detach())
-    return torch.eye(matrix.shape[-1], dtype=wanted.dtype, device=wanted.device) - rough @ wanted
+def nearer(matrix: Float[Tensor, "N N"], columns: Float[Tensor, "P N"]) -> Float[Tensor, "P N"]:
+    """Nearer columns of an inverse, c_k for the first P of them, as rows.
 
-
-def residual(matrix: Tensor, inverse: Tensor | None = None) -> float:
-    """The relative error of X d for an isotropic d: ||I - X A||_F / sqrt(n); X = A^T without ``inverse``.
-
-    Read on the host: not for compiled code.
+    All n of them by ``newton_schulz``; fewer by  c_k + A^T (e_k - A c_k),  whose error is I - A^T A times c_k's.
     """
-    return float(_defect(matrix, inverse).norm()) / math.sqrt(matrix.shape[-1])
+    if len(columns) == len(matrix):
+        return newton_schulz(matrix.T, columns)
+    left = columns @ matrix.T
+    left[:, : len(columns)] -= torch.eye(len(columns), dtype=left.dtype, device=left.device)
+    return columns - left @ matrix
 
 
-def contraction(matrix: Tensor, inverse: Tensor | None = None) -> float:
-    """The factor by which one refinement shrinks the worst error: the spectral norm ||I - X A||, on the host.
+def residual(matrix: Float[Tensor, "N N"], columns: Float[Tensor, "P N"], v: Float[Tensor, "B P"]) -> float:
+    """How far X, held by its ``columns`` as rows, is from an inverse on v: ||v - A X v|| / ||v||, on the host.
 
-    X = A^T without ``inverse``. From 1 on, refinement does not converge.
+    Rows v (B, P) are zero in what further columns would multiply.
     """
-    return float(torch.linalg.matrix_norm(_defect(matrix, inverse), 2))
-
-
-def refinements(rate: float, tolerance: float) -> int | None:
-    """The fewest refinements after which an error that each of them multiplies by ``rate`` is within ``tolerance``.
-
-    The least count with rate^(count + 1) <= tolerance; None where rate >= 1 (or is NaN), as nothing converges then.
-    """
-    if not tolerance > 0:
-        raise InputError(f"a tolerance is above 0, not {tolerance}")
-    if not rate < 1:
-        return None
-    if rate <= tolerance:
-        return 0
-    return math.ceil(math.log(tolerance) / math.log(rate) - 1e-9) - 1
+    back = (v @ columns) @ matrix.T
+    back[:, : v.shape[1]] -= v
+    return float(back.norm() / v.norm())
 
 
 def condition(matrix: Tensor) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from equipoise.errors import unknown_name
 from equipoise.functional.moments import wide
 
-__all__ = ["KINDS", "distance", "penalty", "penalty_block", "polar_step", "probe_penalty", "retract", "stretch"]
+__all__ = ["KINDS", "distance", "penalty", "penalty_block", "polar_step", "retract", "stretch"]
 
 KINDS = ("full", "off_diagonal")
 
@@ -49,22 +49,6 @@ def penalty_block(matrix: Float[Tensor, "N N"], start: int, count: int, kind: st
     """A quarter of the penalty's gradient in the ``count`` columns from ``start`` on: two products of n^2 ``count``."""
     _check(kind)
     return matrix @ _defect(matrix, matrix[:, start : start + count], start, kind)
-
-
-def probe_penalty(
-    matrix: Float[Tensor, "N N"], probes: Float[Tensor, "P N"], kind: str = "full"
-) -> tuple[Float[Tensor, ""], Float[Tensor, "N N"]]:
-    """An unbiased estimate of ``penalty``, value and gradient, for the price of a batch: four products of n^2 P.
-
-        u = (A^T A - I) v,    R ~ mean_v ||u||^2,    dR/dA ~ 4 mean_v (A u) v^T,    E[v v^T] = I
-
-    probes: P rows v of mean square 1, uncorrelated: normal, signs, or sqrt(n) times orthonormal rows.
-    """
-    _check(kind)
-    gram = (probes @ matrix.T) @ matrix
-    u = gram - (probes if kind == "full" else probes * matrix.square().sum(0))
-    count = probes.shape[0]
-    return u.square().sum() / count, (4 / count) * ((u @ matrix.T).T @ probes)
 
 
 def polar_step(matrix: Float[Tensor, "O I"]) -> Float[Tensor, "O I"]:

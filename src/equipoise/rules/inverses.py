@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise.errors import InputError
-from equipoise.functional.inverse import condition, solve
+from equipoise.functional.inverse import condition, nearer, refine, residual, solve
 from equipoise.functional.moments import wide
 from equipoise.randomness import generator
 from equipoise.rules.alignment import Transported
 from equipoise.rules.base import Step
-from equipoise.rules.square import Square, apart, conjugate, invertible_chain, nearer, squares
+from equipoise.rules.square import Square, invertible_chain, squares
 from equipoise.rules.sync import Part, few, placed, sum_over_ranks, world_size
 from equipoise.rules.targets import composed
 from equipoise.rules.upkeep import UpkeepOptions, keep_, penalties, sweep_
@@ -106,7 +106,7 @@ class Inverted(Transported):
         kind, count = self.backend, self.counts[square.name]
         if square.link.dense and kind in ("solve", "refine") and g[..., 0].numel() < square.used:
             whole = F.pad(g, (0, square.units - square.used)).reshape(-1, square.units)
-            found = solve(matrix, whole) if kind == "solve" or count < 0 else conjugate(matrix, whole, count)
+            found = solve(matrix, whole) if kind == "solve" or count < 0 else refine(matrix, whole, count)
             return found.reshape(h.shape)
         return square.down(self.columns(square, matrix, held).to(g.dtype), g, h)
 
@@ -120,7 +120,7 @@ class Inverted(Transported):
         if kind == "solve" or count < 0:
             return self._solved(square, matrix)
         units = torch.eye(square.used, square.units, dtype=matrix.dtype, device=matrix.device)
-        return conjugate(matrix, units, count)
+        return refine(matrix, units, count)
 
     def _solved(self, square: Square, matrix: Tensor) -> Tensor:
         return solve(matrix, torch.eye(square.used, square.units, dtype=matrix.dtype, device=matrix.device))
@@ -203,7 +203,7 @@ class Inverted(Transported):
     def _adapt(self, square: Square, matrix: Tensor) -> None:
         """Look the sooner at a layer the further its held inverse has drifted since the last time."""
         held, name = self.get_buffer(square.name.replace(".", "/")), square.name
-        drift = apart(wide(matrix), wide(held), self._probes(square, wide(matrix)))
+        drift = residual(wide(matrix), wide(held), self._probes(square, wide(matrix)))
         fit = _SHARE * self._tolerance(matrix) / max(drift, 1e-30)
         self.turns[name] = max(1, min(_LONGEST, int(self.turns[name] * min(fit, 2.0))))
 
@@ -230,7 +230,7 @@ class Inverted(Transported):
             tolerance, v = self._tolerance(kept), self._probes(square, matrix)
             source = generator(self.seed, "orthogonality", square.name)
             whole = torch.randn(_PROBES, square.units, generator=source).to(matrix)
-            self.measured[f"orthogonality/{square.link.name}"] = apart(matrix, matrix, whole) * square.units**0.5
+            self.measured[f"orthogonality/{square.link.name}"] = residual(matrix, matrix, whole) * square.units**0.5
             if self.backend == "refine":
                 self.counts[square.name] = self._refinements(square, matrix, v, tolerance)
             elif self.backend == "track":
@@ -240,32 +240,32 @@ class Inverted(Transported):
     def _refinements(self, square: Square, matrix: Tensor, v: Tensor, tolerance: float) -> int:
         """The fewest refinements of A^T that reach ``tolerance``; -1, and a warning, where none do."""
         whole = F.pad(v, (0, square.units - square.used))
-        residual = torch.inf
+        left = torch.inf
         for count in range(self.options.max_refinements + 1):
-            residual = float((whole - conjugate(matrix, whole, count) @ matrix.T).norm() / whole.norm())
-            if residual <= tolerance:
-                self.measured[f"residual/{square.link.name}"] = residual
+            left = float((whole - refine(matrix, whole, count) @ matrix.T).norm() / whole.norm())
+            if left <= tolerance:
+                self.measured[f"residual/{square.link.name}"] = left
                 return count
-        self._warn(square, matrix, f"{self.options.max_refinements} refinements leave a residual of {residual:.2g}")
+        self._warn(square, matrix, f"{self.options.max_refinements} refinements leave a residual of {left:.2g}")
         return -1
 
     def _renew(self, square: Square, matrix: Tensor, v: Tensor, tolerance: float) -> None:
         """Bring the held inverse back within ``tolerance``."""
         buffer = self.get_buffer(square.name.replace(".", "/"))
         columns = wide(buffer)
-        residual = apart(matrix, columns, v)
-        before, tried = residual, 0
-        while not residual <= tolerance and tried < self.options.max_refinements and residual < 1:
+        left = residual(matrix, columns, v)
+        before, tried = left, 0
+        while not left <= tolerance and tried < self.options.max_refinements and left < 1:
             columns, tried = nearer(matrix, columns), tried + 1
-            residual = apart(matrix, columns, v)
-        if not residual <= tolerance:
+            left = residual(matrix, columns, v)
+        if not left <= tolerance:
             columns = self._solved(square, matrix)
-            residual = apart(matrix, columns, v)
-            if not residual <= tolerance:
-                self._warn(square, matrix, f"its solved inverse leaves a residual of {residual:.2g}")
-        if residual != before:
+            left = residual(matrix, columns, v)
+            if not left <= tolerance:
+                self._warn(square, matrix, f"its solved inverse leaves a residual of {left:.2g}")
+        if left != before:
             buffer.copy_(columns)
-        self.measured[f"residual/{square.link.name}"] = residual
+        self.measured[f"residual/{square.link.name}"] = left
 
     def _warn(self, square: Square, matrix: Tensor, what: str) -> None:
         logging.getLogger("equipoise").warning(

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from equipoise.contracts import Invertible
 from equipoise.errors import InputError
 from equipoise.functional.activations import unit
-from equipoise.functional.inverse import newton_schulz, solve
+from equipoise.functional.inverse import solve
 from equipoise.functional.patches import as_kernels, carry_patches, convolve, inverse_patches
 from equipoise.rules.links import Link, Part, read_chain
 from equipoise.rules.slots import Slots
 
-__all__ = ["Square", "apart", "conjugate", "invertible_chain", "nearer", "squares"]
+__all__ = ["Square", "invertible_chain", "squares"]
 
 _SHAPES = frozenset({nn.Flatten, nn.Unflatten, nn.Identity})
 _ELSE = "eq.nn.invertible(model) makes an invertible twin, and rule 'fa' needs no inverse"
@@ -148,40 +148,3 @@ def squares(name: str, links: Sequence[Link], weights: Mapping[str, Tensor]) -> 
         return tuple(_square(k, link, weights[link.weight]) for k, link in enumerate(links) if k)
     except InputError as error:
         raise InputError(f"{name} cannot train this model: {error}") from None
-
-
-def conjugate(matrix: Tensor, d: Tensor, count: int) -> Tensor:
-    """A^-1 d for each row of ``d`` (B, n), nearly: A^T d, improved ``count`` times by conjugate gradients on A^T A.
-
-    Never further from A x = d than as many refinements through A^T, and it converges for every invertible A: a few
-    singular values that have grown cost a step each.
-    """
-    if count == 0:
-        return d @ matrix
-    x, left = torch.zeros_like(d), d
-    step = ascent = d @ matrix
-    size = ascent.square().sum(-1, keepdim=True)
-    for _ in range(count + 1):
-        moved = step @ matrix.T
-        rate = size / moved.square().sum(-1, keepdim=True).clamp(min=torch.finfo(d.dtype).tiny)
-        x, left = x + rate * step, left - rate * moved
-        ascent = left @ matrix
-        before, size = size, ascent.square().sum(-1, keepdim=True)
-        step = ascent + size / before.clamp(min=torch.finfo(d.dtype).tiny) * step
-    return x
-
-
-def apart(matrix: Tensor, columns: Tensor, v: Tensor) -> float:
-    """||v - A X v|| / ||v||, rows v (P, used), X held as ``columns``: its columns as rows."""
-    back = (v @ columns) @ matrix.T
-    back[:, : v.shape[1]] -= v
-    return float(back.norm() / v.norm())
-
-
-def nearer(matrix: Tensor, columns: Tensor) -> Tensor:
-    """A nearer inverse: by Newton-Schulz where all columns are held, else each refined through A^T."""
-    if len(columns) == len(matrix):
-        return newton_schulz(matrix.T, columns)
-    left = columns @ matrix.T
-    left[:, : len(columns)] -= torch.eye(len(columns), dtype=left.dtype, device=left.device)
-    return columns - left @ matrix
