@@ -21,6 +21,7 @@ from equipoise.measure.slowness import Slowness as Slowness
 from equipoise.measure.slowness import slowness as slowness
 from equipoise.measure.spiking import bimodality as bimodality
 from equipoise.measure.spiking import spiking as spiking
+from equipoise.measure.spiking import surrogate as surrogate
 from equipoise.measure.spiking import synapses as synapses
 from equipoise.measure.watching import Watch as Watch
 from equipoise.measure.watching import watch as watch
