@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +16,14 @@ from equipoise.errors import InputError
 from equipoise.nn import constraints_of
 from equipoise.population import alike
 from equipoise.population.alike import Refused
+from equipoise.population.capture import Captured, CudaGraphs, Step
 from equipoise.population.core import Core, Tensors
 from equipoise.population.feed import Feed
 from equipoise.population.measuring import evaluate
 from equipoise.population.optimisers import along
 from equipoise.population.updates import Updates
 from equipoise.population.views import shared
-from equipoise.rules.report import Step
+from equipoise.rules.report import Step as Report
 from equipoise.train import Machine, Run
 from equipoise.train.parts import Parts, build, usable
 from equipoise.train.stop import Stopper
@@ -72,6 +74,10 @@ class Population:
                 fixed = self.tensors.fixed[name]
                 fixed.copy_(torch.func.vmap(constraint.project)(fixed))
 
+        self.stepper: Step = self._update
+        if self.device.type == "cuda":
+            self.stepper = Captured(self._update, CudaGraphs(self.device), note=logging.getLogger("equipoise").warning)
+
     def _row(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(list(values), dtype=self.dtype, device=self.device)
 
@@ -96,16 +102,12 @@ class Population:
                 "no batched form", f"the model '{lead.run.model}' under '{lead.run.rule}': {reason}"
             ) from error
         rule.backward(x[0], y[0], generator=streams[1])
-        credited = []
-        loose = 1e-9 if self.dtype == torch.float64 else 1e-3
-        for name, parameter in rule.slots.parameters().items():
-            if parameter.grad is None or name not in grads:
-                continue
-            credited.append(name)
-            apart, size = (grads[name][0] - parameter.grad).norm(), parameter.grad.norm()
-            if bool(apart > loose * size + 1e-30) and bool(size.isfinite()):
-                raise Refused("impure", f"'{lead.run.rule}' gives '{name}' another gradient in training")
-        return credited
+        written = {n: p.grad for n, p in rule.slots.parameters().items() if p.grad is not None and n in grads}
+        apart = math.hypot(*(float((grads[n][0] - g).norm()) for n, g in written.items()))
+        size = math.hypot(*(float(g.norm()) for g in written.values()))
+        if math.isfinite(size) and apart > (1e-9 if self.dtype == torch.float64 else 1e-3) * size:
+            raise Refused("impure", f"the rule '{lead.run.rule}' writes other gradients in training")
+        return list(written)
 
     def absorb(self, done: int, totals: Sequence[Mapping[str, Any]]) -> None:
         """Take the members' networks and optimisers as they are now, after ``done`` steps; ``totals`` of the epoch."""
@@ -140,7 +142,7 @@ class Population:
         x, y = self.feed.batch(self.done)
         noise = self.feed.noise(x, self.done)
         self.updates.move(self.done // self.per_epoch)
-        loss = self._update(x, y, noise)
+        loss = self.stepper(x, y, noise)
         self.updates.moved()
         self.seen += y.shape[1]
         self.done += 1
@@ -160,7 +162,7 @@ class Population:
             held.copy_(torch.where(along(self.alive, held), value, held))
         return step.loss
 
-    def _count(self, step: Step, y: Tensor) -> None:
+    def _count(self, step: Report, y: Tensor) -> None:
         self.loss.add_(step.loss.to(self.loss.dtype), alpha=y.shape[1])
         if not self.parts[0].loss.of_input:
             self.right.add_((step.output.argmax(-1) == y).sum(-1))
