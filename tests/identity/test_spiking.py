@@ -88,7 +88,7 @@ def outcome(form: object, x: Tensor, v: Tensor | None, leak: object, threshold: 
 @pytest.mark.parametrize("kind", ["numbers", "one", "each"])
 @pytest.mark.parametrize("reset", ["soft", "hard"])
 def test_the_sequence_equals_the_loop(kind: str, reset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("equipoise.functional.lif_sequence.PIECE", 4)  # 15 cells in four pieces, one short
+    monkeypatch.setattr("equipoise.functional.lif_sequence.PIECE", 4)  # 15 cells in pieces, the last one short
     g = torch.Generator().manual_seed(0)
     x = torch.randn(7, 3, 5, generator=g, dtype=torch.float64)
     start = torch.randn(3, 5, generator=g, dtype=torch.float64)

@@ -5,7 +5,7 @@ from tests.mutants import Mutant
 SEQUENCE, SURROGATES = "src/equipoise/functional/lif_sequence.py", "src/equipoise/functional/surrogates.py"
 CURRENT, SCALES = "src/equipoise/functional/ei_current.py", "src/equipoise/functional/ei_scales.py"
 ENCODERS, LAYER, START = "src/equipoise/functional/encoders.py", "src/equipoise/nn/ei.py", "src/equipoise/nn/ei_init.py"
-TIME, BACK = "src/equipoise/nn/spiking.py", "src/equipoise/nn/ei_recurrent.py"
+TIME, BACK = "src/equipoise/nn/over_time.py", "src/equipoise/nn/ei_recurrent.py"
 
 CELLS, ONE = ("tests/identity/test_spiking.py",), ("tests/identity/test_ei_current.py",)
 CIRCUITS = ("tests/identity/test_ei_layers.py",)

@@ -24,7 +24,7 @@ from equipoise.functional.surrogates import surrogates
 
 __all__ = ["run"]
 
-PIECE = 1 << 15  # cells that are worked off together on a CPU
+PIECE = 1 << 16  # cells that each thread works off together on a CPU
 Constant = float | int | Tensor
 
 
@@ -40,7 +40,7 @@ def _of(constant: Constant, part: slice) -> Constant:
 
 
 def _pieces(cells: int, device: torch.device) -> list[slice]:
-    size = PIECE if device.type == "cpu" else max(cells, 1)
+    size = PIECE * torch.get_num_threads() if device.type == "cpu" else max(cells, 1)
     return [slice(start, start + size) for start in range(0, cells, size)]
 
 

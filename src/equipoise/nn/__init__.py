@@ -32,8 +32,8 @@ from equipoise.nn.normalise import DetachNorm as DetachNorm
 from equipoise.nn.normalise import Normalise as Normalise
 from equipoise.nn.onoff import OnOff as OnOff
 from equipoise.nn.orthogonal import hold_orthogonal_ as hold_orthogonal_
+from equipoise.nn.over_time import OverTime as OverTime
 from equipoise.nn.spiking import LIF as LIF
-from equipoise.nn.spiking import OverTime as OverTime
 from equipoise.nn.tonic import Gain as Gain
 from equipoise.nn.tonic import Tonic as Tonic
 from equipoise.nn.widen import InvertibleReport as InvertibleReport

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equipoise.errors import InputError
+from equipoise.functional.edits import backward_edits
 from equipoise.functional.ei_current import ei_current, ei_current_plain, scale_gradient
 from equipoise.functional.ei_scales import binary_scales, ei_scales
+from equipoise.functional.ei_sequence import ei_spikes
 from equipoise.functional.inhibition import inhibit
 from equipoise.functional.spiking import lif, lif_step
 from equipoise.nn.circuit import Circuit, Convolution, Dense, one_of, pool_size
-from equipoise.nn.spiking import folded, unfolded
+from equipoise.nn.spiking import LIF, folded, unfolded
 
 __all__ = ["EIConv2d", "EILinear", "InhibitoryLIF"]
 
@@ -161,10 +163,14 @@ class EI(Circuit):
         """(W_EI r, W_EI (g r)) in one product."""
         raise NotImplementedError
 
+    def _weight_ei(self) -> Tensor:
+        """W_EI, its gradient divided by the fan-in where that is asked for."""
+        return scale_gradient(self.weight_ei, 1 / self.fan_in) if self.scaling == "gradient" else self.weight_ei
+
     def _inhibited(self, e: Tensor, r: Tensor) -> Tensor:
         """The current of the excitatory cells with drive ``e`` while the inhibitory ones send ``r``."""
         r = r.relu() if self.rectify else r
-        w = scale_gradient(self.weight_ei, 1 / self.fan_in) if self.scaling == "gradient" else self.weight_ei
+        w = self._weight_ei()
         if self.gain_i is None:
             return inhibit(e, self._within(r, w), None, self._each(self.gain), self._each(self.bias))
         g = self._by_unit(self.gain_i)
@@ -185,6 +191,35 @@ class EI(Circuit):
         self._enter(h)
         e, i = self._drive(h)
         return self._inhibited(e, i if self.cells is None else self.cells(i))
+
+    @property
+    def row_wise(self) -> bool:
+        """Whether the same input at every time step gives the same current at every time step."""
+        return self.cells is None
+
+    def joined(self, h: Tensor, neuron: LIF, still: bool) -> Tensor | None:
+        """The spikes of ``neuron`` behind this layer, both in one node (``functional.ei_spikes``), rows as there.
+
+        None where there is no such node: with anything switched off but ``scaling``, cells whose constants are tensors,
+        under ``exact_backward`` and autocast, and in precisions that need a wider division.
+        """
+        constants, weights = neuron.numbers(), (self.weight, self.weight_ei, self.gain_i, self.gain, self.bias)
+        whole = self.subtractive and self.rectify and self.stabilise and self.straight and self.cells is None
+        if not (whole and constants and neuron.steps and backward_edits() and type(self).forward is EI.forward):
+            return None
+        if h.ndim != 1 - self.unit_dim or (not still and h.shape[0] % neuron.steps) or not h.numel():
+            return None
+        narrow = h.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(h.device.type)
+        if narrow or any(w is None or w.dtype != h.dtype for w in weights):
+            return None
+        assert self.gain_i is not None
+        assert self.gain is not None
+        assert self.bias is not None
+        self._enter(h)
+        drive, steps = self._from_below(h, self.weight), neuron.steps
+        return ei_spikes(
+            drive, self._weight_ei(), self.gain_i, self.gain, self.bias, steps=steps, still=still, **constants
+        )
 
     def step(self, h: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """One time step: (the current, the potential of inhibitory cells that spike, else None)."""

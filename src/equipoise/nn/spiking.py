@@ -1,4 +1,4 @@
-"""Spiking cells as a module, and the module that unrolls a network over time."""
+"""Spiking cells as a module, and time folded into the rows of a batch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from equipoise.errors import InputError, unknown_name
 from equipoise.functional.constraints import Interval
 from equipoise.functional.spiking import check_constants, lif, lif_step
 from equipoise.functional.surrogates import sharpness_of
-from equipoise.nn.encode import Direct, Latency, Rate
 
-__all__ = ["LIF", "OverTime", "folded", "unfolded"]
-
-ENCODERS = {"direct": Direct, "rate": Rate, "latency": Latency}
+__all__ = ["LIF", "folded", "unfolded"]
 
 
 def unfolded(x: Tensor, steps: int, who: str) -> Tensor:
@@ -108,6 +105,12 @@ class LIF(nn.Module):
             "through_reset": self.through_reset,
         }
 
+    def numbers(self) -> dict[str, Any] | None:
+        """The constants where they are numbers and no error passes the reset: leak, threshold, reset, surrogate."""
+        constants = self._constants()
+        plain = not (constants.pop("through_reset") or any(isinstance(c, Tensor) for c in constants.values()))
+        return constants if plain else None
+
     def sequence(self, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(spikes (T, B, ...), last potential (B, ...)) of currents (T, B, ...) from the potential ``v``, or rest."""
         return lif(x, v, **self._constants())
@@ -129,69 +132,6 @@ class LIF(nn.Module):
 
 def _timed(model: nn.Module) -> Iterator[Any]:
     return (module for module in model.modules() if hasattr(module, "steps"))
-
-
-class OverTime(nn.Module):
-    """A network of spiking cells run for ``steps`` time steps; the mean of its output over time.
-
-    x (B, ...) a picture, coded by ``encoder`` ("direct", "rate", "latency", or a module from (B, ...) to (T, B, ...));
-    encoder None: x (B, T, ...) has its frames already. Out (B, classes). Inside, time is folded into the rows,
-    time-major: ``net`` sees (T B, ...), so every layer of torch serves. All parts of ``net`` that know time get the
-    same ``steps``; assign ``.steps`` to run a trained network for longer.
-    Raises ``InputError`` for frames that are not ``steps``, or a network that does not return T B rows.
-    """
-
-    def __init__(self, net: nn.Module, steps: int, *, encoder: str | nn.Module | None = "direct") -> None:
-        super().__init__()
-        if isinstance(encoder, str) and encoder not in ENCODERS:
-            raise unknown_name("encoder", encoder, ENCODERS)
-        self.encoder: nn.Module | None = ENCODERS[encoder](steps) if isinstance(encoder, str) else encoder
-        self.net = net
-        self.steps = steps
-
-    @property
-    def steps(self) -> int:
-        """The number of time steps."""
-        return self._steps
-
-    @steps.setter
-    def steps(self, steps: int) -> None:
-        if not (isinstance(steps, int) and steps >= 1):
-            raise InputError(f"a network runs for at least one time step, not steps={steps}")
-        self._steps = steps
-        for part in (self.encoder, self.net):
-            for module in _timed(part) if part is not None else ():
-                module.steps = steps
-
-    def frames(self, x: Tensor) -> Tensor:
-        """The input over time, (T, B, ...)."""
-        if self.encoder is not None:
-            return self.encoder(x)
-        if x.ndim < 3 or x.shape[1] != self.steps:
-            raise InputError(
-                f"frames come as (batch, {self.steps}, ...), time on axis 1; this input is {tuple(x.shape)}. For "
-                "another number of frames assign .steps; for pictures pass an encoder"
-            )
-        return x.transpose(0, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The mean output over time, (B, ...)."""
-        frames = self.frames(x)
-        out = self.net(folded(frames))
-        if out.shape[0] != frames.shape[0] * frames.shape[1]:
-            raise InputError(
-                f"the network returns {tuple(out.shape)} for {frames.shape[0]} steps of {frames.shape[1]} samples; it "
-                "must keep the first axis, time-major"
-            )
-        return unfolded(out, frames.shape[0], "OverTime").mean(0)
-
-    def stream(self, x: Tensor, states: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
-        """One step of the network on the frame ``x`` (B, ...): (its output, the states for the next step).
-
-        The mean of the outputs over T frames is ``forward``'s. Chains (``nn.Sequential``) only.
-        """
-        after: dict[str, Any] = {}
-        return _stream(self.net, x, {} if states is None else states, after, "net"), after
 
 
 def _stream(module: nn.Module, x: Tensor, states: dict[str, Any], after: dict[str, Any], name: str) -> Tensor:

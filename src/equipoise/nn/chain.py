@@ -1,0 +1,139 @@
+"""How ``OverTime`` runs a chain: what does not know time once a picture, a layer and its cells in one node.
+
+Two short cuts, each exactly what the modules one by one compute, to rounding:
+
+* *still*: a picture that is the same at every step gives the same currents at every step, so the parts before the first
+  one that knows time see B rows in place of T B. ``ROW_WISE`` are the parts that treat each row by itself, along with
+  any module that says ``row_wise = True``; batch normalisation has the same statistics with each row T times;
+* *joined*: a module with ``joined(input, neuron, still)`` may answer for itself and the ``LIF`` behind it.
+
+Whoever watches sees what there is without them: modules with hooks, passes under a rule's tape, ``torch.func``,
+compilation, and chains that are anything but ``nn.Sequential``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
+
+from equipoise.nn.onoff import OnOff
+from equipoise.nn.spiking import LIF, folded
+
+__all__ = ["ROW_WISE", "free", "run", "unwatched"]
+
+ROW_WISE: tuple[type[nn.Module], ...] = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm, nn.Flatten, nn.Identity, OnOff),
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+    *(nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.ELU),
+)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def free() -> bool:
+    """Whether a pass is an ordinary one, in which modules need not be called one by one on all rows."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    if torch._C._are_functorch_transforms_active():  # pyright: ignore[reportAttributeAccessIssue]
+        return False
+    return all(isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
+
+
+def unwatched(module: nn.Module) -> bool:
+    """Whether nobody would notice that ``module`` is not called, or sees fewer rows."""
+    own = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    everyones = (
+        *(hooks._global_forward_hooks, hooks._global_forward_pre_hooks),
+        *(hooks._global_backward_hooks, hooks._global_backward_pre_hooks),
+    )
+    return not any(own) and not any(everyones) and "forward" not in vars(module)
+
+
+def _parts(net: nn.Module) -> Iterator[nn.Module]:
+    """The modules of a chain in order, chains within it opened where they are not watched."""
+    if type(net) is nn.Sequential and unwatched(net):
+        for part in net:
+            yield from _parts(part)
+    else:
+        yield net
+
+
+def _same_rows(module: nn.Module) -> bool:
+    """Whether each row of the output is a function of the same row of the input, without chance."""
+    if type(module) in _DROPOUTS:
+        return not (module.training and module.p)  # type: ignore[operator]
+    if type(module) is nn.Flatten:
+        return module.start_dim >= 1
+    if type(module) in _NORMS:
+        return not module.training and module.running_mean is not None
+    return type(module) in ROW_WISE or bool(getattr(module, "row_wise", False))
+
+
+def _still_norm(norm: Any, x: Tensor, steps: int) -> Tensor | None:
+    """``norm`` in training on B rows that stand for ``steps`` each; None where that must be computed in full.
+
+    Means and variances over N values are those over T N, but the running variance is unbiased: T N / (T N - 1) times
+    the biased one, not N / (N - 1). It gets what T N values would have given it.
+    """
+    if type(norm) not in _NORMS or (norm.momentum is None and norm.track_running_stats):
+        return None
+    values = x.numel() // max(1, x.shape[1]) if x.ndim > 1 else 0
+    if values < 2:
+        return None
+    if norm.running_var is None or not norm.training:
+        return norm(x)
+    own, weight = norm.running_var, float(norm.momentum)  # type: ignore[arg-type]
+    norm.running_var = found = own.clone()  # what the layer's node keeps must not change behind its back
+    try:
+        out = norm(x)
+    finally:
+        norm.running_var = own
+    with torch.no_grad():
+        kept = own * (1 - weight)
+        own.copy_(kept + (found - kept) * (steps * (values - 1) / (steps * values - 1)))
+    return out
+
+
+def _still(module: nn.Module, x: Tensor, steps: int) -> Tensor | None:
+    """``module`` on B rows in place of T B; None where it must see all."""
+    if not unwatched(module):
+        return None
+    return module(x) if _same_rows(module) else _still_norm(module, x, steps)
+
+
+def _repeated(x: Tensor, steps: int) -> Tensor:
+    return folded(x.expand(steps, *x.shape))
+
+
+def run(net: nn.Module, x: Tensor, steps: int, still: bool) -> Tensor:
+    """``net`` on the rows ``x``, time-major: T B of them, or with ``still`` B, each for all ``steps``; out T B rows."""
+    chain = list(_parts(net))
+    after = 0
+    for k, part in enumerate(chain):
+        if k < after:
+            continue
+        behind = chain[k + 1] if k + 1 < len(chain) else None
+        joined = getattr(part, "joined", None)
+        if joined is not None and type(behind) is LIF and unwatched(part) and unwatched(behind):
+            spikes = joined(x, behind, still)
+            if spikes is not None:
+                x, still, after = spikes, False, k + 2
+                continue
+        if still:
+            same = _still(part, x, steps)
+            if same is not None:
+                x = same
+                continue
+            still = False
+            if type(part) is LIF and part.steps is not None and unwatched(part):
+                x = folded(part.sequence(x.expand(steps, *x.shape))[0])
+                continue
+            x = _repeated(x, steps)
+        x = part(x)
+    return _repeated(x, steps) if still else x
