@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from equipoise.errors import EquipoiseError
+
 __all__ = ["SIGNALS", "Stopper"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -60,6 +62,10 @@ class Stopper:
                 for number in self._signals:
                     before[number] = signal.signal(number, self._handle)
             yield
+        except Exception as error:
+            if self._patience and not isinstance(error, EquipoiseError):
+                before.clear()  # a launcher ends the others when one dies, and this process has yet to say so
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
