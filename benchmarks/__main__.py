@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import balance, bars, demo, eisnn, gait, imports, inorm, machine, memory, rules, store
-from benchmarks.harness import Once, Pair, Timing, measure
+from benchmarks import balance, bars, demo, eisnn, gait, imports, inorm, machine, memory, populations, rules, store
+from benchmarks.harness import Once, Pair, Skipped, Timing, measure
 
 HEADER = (
     f"{'name':32} {'value':>8} {'95 % interval':>17} {'rounds':>6} {'bar':>7} {'verdict':8} {'floor':>6} {'gap':>7}"
@@ -20,7 +20,7 @@ HEADER = (
 
 def all_cases() -> dict[str, Callable[[], Pair | Once]]:
     """Every benchmark by name, in the order of running."""
-    modules = (rules, memory, balance, inorm, eisnn, gait, imports, demo)
+    modules = (rules, memory, balance, inorm, eisnn, gait, populations, imports, demo)
     return {name: prepare for module in modules for name, prepare in module.cases()}
 
 
@@ -75,7 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     print(HEADER, flush=True)
     results, missed, crowded = {}, False, False
     for name in names:
-        subject = cases[name]()
+        try:
+            subject = cases[name]()
+        except Skipped as why:
+            print(f"{name:32} skipped: {why}", flush=True)
+            continue
         watch = machine.Watch()
         timing = measure(subject)
         others = watch.others()

@@ -35,6 +35,7 @@ BARS = {
     "gait.deep.trained.vs_bp": 2.0,
     "gait.deep.trained.degrees_to_exact": 0.5,
     "gait.conv.vs_bp": 3.0,
+    "sweep.population.gpu.vs_sequential": 1 / 100,
     "import.vs_torch": 1.25,
     "demo.seconds": 120.0,
 }

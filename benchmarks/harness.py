@@ -19,6 +19,10 @@ from dataclasses import dataclass
 Side = Callable[[], float]  # does the work once and returns the seconds it took
 
 
+class Skipped(Exception):
+    """A benchmark that cannot run here, and why."""
+
+
 @dataclass(frozen=True)
 class Effort:
     """How long to go on: at least ``least`` rounds, at most ``most``, until two halves agree and ``width`` is met."""

@@ -23,8 +23,9 @@ LINES = {
     "balance": "balancing a network, and following how far from balance it is, is decided on the host",
     "step by step": "measures at chosen steps look at one network's batch before its update",
     "autocast": "bfloat16 autocast is decided for each call, not for each member",
-    "different runs": "members share everything but seeds, rates, strengths, weights of losses, light and widths",
+    "different runs": "members share everything but seeds, rates, strengths, weights of losses and light",
     "different networks": "members are one architecture: the same layers with the same switches",
+    "widths": "layers of different widths are not padded to one another; a sweep makes a population of each width",
     "no batched form": "the network holds an operation that torch cannot run for many members at once",
     "impure": "the rule's pure gradients are not the ones that it writes while it trains",
 }
@@ -100,26 +101,26 @@ def check_models(models: Sequence[nn.Module]) -> None:
         if [(n, type(m)) for n, m in first] != [(n, type(m)) for n, m in other]:
             raise Refused("different networks", "their layers are not the same")
         for (name, one), (_, two) in zip(first, other, strict=True):
-            for key, a, b in _differing(one, two):
+            for line, key, a, b in _differing(one, two):
                 raise Refused(
-                    "different networks",
+                    line,
                     f"layer '{name}' ({type(one).__name__}) has {key}={_short(a)} in one and {_short(b)} in another",
                 )
 
 
-def _differing(one: nn.Module, two: nn.Module) -> Iterator[tuple[str, Any, Any]]:
-    """What two layers differ in that decides what they compute."""
+def _differing(one: nn.Module, two: nn.Module) -> Iterator[tuple[str, str, Any, Any]]:
+    """What two layers differ in that decides what they compute, and the line that refuses it."""
     for kind in ("_parameters", "_buffers"):
         shapes = [{k: None if t is None else tuple(t.shape) for k, t in getattr(m, kind).items()} for m in (one, two)]
         for key in shapes[0].keys() | shapes[1].keys():
             if shapes[0].get(key) != shapes[1].get(key):
-                yield key, shapes[0].get(key), shapes[1].get(key)
+                yield "widths", key, shapes[0].get(key), shapes[1].get(key)
     for key in vars(one).keys() | vars(two).keys():
         if key in _INNER or key in _ELSEWHERE or key in SCALARS or key.endswith("_hooks"):
             continue
         a, b = vars(one).get(key), vars(two).get(key)
         if not _same(a, b):
-            yield key, a, b
+            yield "different networks", key, a, b
 
 
 def _same(a: Any, b: Any) -> bool:
