@@ -1,4 +1,4 @@
-"""The command line: ``equipoise demo | list | run | train | compare | balance | status | report | fetch``."""
+"""The command line: ``equipoise demo | list | run | train | compare | search | balance | status | report | fetch``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "an experiment at one of its presets, or one run from a spec file",
     "train": "a model of yours (or a built-in one) with one rule",
     "compare": "a model of yours (or a built-in one) with several rules",
+    "search": "settings of an experiment's runs, or of a spec, chosen on held-out images",
     "balance": "the weights of a trained network: same function, smallest norm",
     "status": "how many of a folder's runs are done, under way, stopped, failed, and the time left",
     "report": "the page, and the tables, of what has run",

@@ -15,7 +15,7 @@ from equipoise.sweep import worker
 from equipoise.train import Experiment, Run, Staged, experiments
 from equipoise.train import progress as train_progress
 
-__all__ = ["main"]
+__all__ = ["main", "versioned"]
 
 USAGE = """usage: equipoise run EXPERIMENT [--preset smoke|quick|paper] [--seeds N] [--protocol authors] [options]
        equipoise run --spec FILE [options]
@@ -65,24 +65,24 @@ def main(argv: Sequence[str]) -> int:
     )
     seeds = seeds_of(int(seed), where)
     planned, asked = (
-        [_versioned(run, experiment) for s in seeds for run in one.runs(s)]
+        [versioned(run, experiment) for s in seeds for run in one.runs(s)]
         for one in (experiment.preset(preset), study)
     )
     hashes = {run.hash for run in planned}
     changed = [run.hash not in hashes for run in asked]
     if isinstance(study, Staged):
-        first = [_versioned(run, experiment) for run in study.first()]
+        first = [versioned(run, experiment) for run in study.first()]
         first = [_labelled(run, preset, "paper", any(changed)) for run in first]
         outcomes, where, code = first_stage(first, where)
         if code is not None:
             return code
-        asked = [_versioned(run, experiment) for s in seeds for run in study.after(outcomes).runs(s)]
+        asked = [versioned(run, experiment) for s in seeds for run in study.after(outcomes).runs(s)]
     return execute_and_show(
         [_labelled(run, preset, protocol, new) for run, new in zip(asked, changed, strict=True)], where
     )
 
 
-def _versioned(run: Run, asking: Experiment) -> Run:
+def versioned(run: Run, asking: Experiment) -> Run:
     """``run`` with the version of the experiment that it names, which ``asking`` may share it with."""
     shared = run.experiment != asking.name and run.experiment in experiments
     return dataclasses.replace(run, version=(experiments[run.experiment] if shared else asking).version)

@@ -20,14 +20,12 @@ def epochs_to(curve: Sequence[float], share: float = SHARE, *, chance: float = _
     >>> epochs_to([0.5, 0.8, 1.0]), epochs_to([0.91, 1.0]), epochs_to([0.1, 0.1])
     (2.5, 0.9876543209876543, None)
     """
-    wanted, before = share * curve[-1], chance
+    wanted = share * curve[-1]
     if wanted <= chance:
         return None
-    for epoch, value in enumerate(curve):
-        if value >= wanted:
-            return epoch + (wanted - before) / (value - before)
-        before = value
-    return float(len(curve))
+    epoch = next(k for k, value in enumerate(curve) if value >= wanted)
+    before = curve[epoch - 1] if epoch else chance
+    return epoch + (wanted - before) / (curve[epoch] - before)
 
 
 def columns(row: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
