@@ -173,7 +173,7 @@ def test_a_residual_block_counts_spikes() -> None:
     for block in (m for m in network.modules() if isinstance(m, SpikeAdd)):
         block.register_forward_hook(lambda m, a, y: out.append(y))  # type: ignore[arg-type]
     network(x)
-    assert [float(y.max()) for y in out[:3]] == [2.0, 3.0, 2.0]
+    assert [float(y.detach().max()) for y in out[:3]] == [2.0, 3.0, 2.0]
     assert all(bool((y == y.round()).all() and (y >= 0).all()) for y in out)
 
 
@@ -186,3 +186,23 @@ def test_backpropagation_reaches_every_parameter(text: str) -> None:
     enn.ei_init_(model, x)
     rules.make("bp", model, example=x).backward(x, torch.arange(16) % 3)
     assert [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)] == []
+
+
+@pytest.mark.parametrize("head", ["light", "heavy"])
+def test_the_rate_twin_is_alive_at_depth_and_learns_everywhere(head: str) -> None:
+    """Units active in part of the cases in every layer of sixteen; every parameter has an error."""
+    model = models.make(f"dann-vgg:3x16x16-10,depth=16,width=0.1,head={head}")
+    x = torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    shares: list[float] = []
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(lambda m, a, y: shares.append(float((y > 0).float().mean())))
+    rules.make("bp", model, example=x).backward(x, torch.arange(16) % 10)
+    assert len(shares) % (13 if head == "light" else 15) == 0
+    assert 0.1 < min(shares) < max(shares) < 0.98
+    assert [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.isfinite().all())] == []
+
+
+def test_gains_of_one_are_a_control_without_a_start() -> None:
+    layers = [m for m in models.make("spiking-mlp:9-8-7-3,unit_gains=yes").modules() if isinstance(m, enn.EILinear)]
+    assert [layer.gain_i is None or bool((layer.gain_i == 1).all()) for layer in layers] == [True] * 3
