@@ -19,7 +19,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) install -q -c constraints.txt -e '.[data]' --group test --group lint
+	$(PIP) install -q -c constraints.txt -e '.[data,search]' --group test --group lint
 	touch $@
 
 demo: $(VENV)/.core ## the main job on real images: a live table, then runs/demo/report.html
