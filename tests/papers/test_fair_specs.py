@@ -16,6 +16,7 @@ import torch
 from equipoise import models, rules, sweep
 from equipoise.cli import main
 from equipoise.errors import InputError
+from equipoise.measure.cost import upkept_cost
 from equipoise.papers import load_all
 from equipoise.papers.exhibits import Table
 from equipoise.papers.fair.columns import columns, epochs_to
@@ -130,7 +131,7 @@ def test_lines_read_back() -> None:
         assert [cell_of(sweep.flat(run)) for run in study.runs(0)] == cells
         draws_each = len(study.tried())
         assert [cell_of(sweep.flat(run)) for run in study.first()] == [c for c in cells for _ in range(draws_each)]
-    assert cell_of(sweep.flat(Run())) is None
+    assert cell_of(sweep.flat(Run(model="residual:1x8x8-10"))) is None
 
 
 def test_the_twin_has_the_units_of_the_plain_network() -> None:
@@ -178,6 +179,31 @@ def test_the_table_names_refusals_and_divergence_and_compares_seed_by_seed(tmp_p
 @pytest.mark.parametrize("name", list(EXHIBITS))
 def test_exhibits_make_nothing_of_nothing(name: str, tmp_path: Path) -> None:
     assert EXHIBITS[name]([], {}, tmp_path) == []
+
+
+class Clocked:
+    """A rule whose backward takes 2 ticks of a clock and its upkeep 1, where backpropagation takes 1."""
+
+    now = 0.0
+
+    def __init__(self, ticks: float = 2.0) -> None:
+        self.model, self.ticks = torch.nn.Linear(2, 2), ticks
+
+    def backward(self, x: torch.Tensor, y: torch.Tensor, *, sync: bool) -> None:
+        Clocked.now += self.ticks
+
+    def maintain(self) -> None:
+        Clocked.now += 1.0
+
+    def reference(self) -> Clocked:
+        return Clocked(1.0)
+
+
+def test_the_cost_of_a_step_has_its_upkeep() -> None:
+    x = torch.zeros(2, 2)
+    assert upkept_cost(Clocked(), x, x, rounds=5, clock=lambda: Clocked.now) == pytest.approx(3.0)
+    with pytest.raises(InputError, match="rounds"):
+        upkept_cost(Clocked(), x, x, rounds=0)
 
 
 @pytest.mark.slow

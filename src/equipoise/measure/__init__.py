@@ -8,6 +8,7 @@ from equipoise.measure.catalogue import Product as Product
 from equipoise.measure.catalogue import measures as measures
 from equipoise.measure.catalogue import product as product
 from equipoise.measure.cost import step_cost as step_cost
+from equipoise.measure.cost import upkept_cost as upkept_cost
 from equipoise.measure.embedding import embed as embed
 from equipoise.measure.embedding import hidden_activity as hidden_activity
 from equipoise.measure.embedding import separation as separation
