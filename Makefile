@@ -6,7 +6,7 @@ JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint types bench mutants results screenshot clean
+.PHONY: help demo test test-all test-slurm check lint types bench mutants results screenshot clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +19,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) install -q -c constraints.txt -e '.[data,search]' --group test --group lint
+	$(PIP) install -q -c constraints.txt -e '.[data,search,slurm]' --group test --group lint
 	touch $@
 
 demo: $(VENV)/.core ## the main job on real images: a live table, then runs/demo/report.html
@@ -37,6 +37,9 @@ lint: $(VENV)/.dev ## style
 
 types: $(VENV)/.dev ## types
 	$(BIN)/pyright
+
+test-slurm: $(VENV)/.dev ## the SLURM executor against a controller on this machine (root; apt-get install slurm-wlm munge)
+	EQUIPOISE_TEST_SLURM=1 $(BIN)/python -m pytest -q -rs tests/slurm
 
 check: lint types test-all ## lint, types, every test
 

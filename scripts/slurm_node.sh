@@ -81,13 +81,13 @@ AccountingStorageType=accounting_storage/none
 MpiDefault=none
 SwitchType=switch/none
 JobRequeue=1
-KillWait=10
+KillWait=30
 ReturnToService=2
 SchedulerParameters=sched_interval=1,sched_min_interval=1,bf_interval=1,batch_sched_delay=0
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName=localhost NodeAddr=127.0.0.1 CPUs=$cores State=UNKNOWN
-PartitionName=main Nodes=localhost Default=YES MaxTime=60 PriorityTier=1 GraceTime=10 State=UP
+PartitionName=main Nodes=localhost Default=YES MaxTime=60 PriorityTier=1 GraceTime=60 State=UP
 PartitionName=urgent Nodes=localhost MaxTime=60 PriorityTier=9 State=UP
 CONF
 export SLURM_CONF="$folder/slurm.conf"

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from equipoise.errors import StorageError
-from equipoise.sweep import turns
+from equipoise.sweep import forks, turns
 from equipoise.sweep.executors import executors, failed
 from equipoise.train import Machine, Run, Summary, storage
 from equipoise.train.stop import Stopper
@@ -23,7 +24,7 @@ from equipoise.train.stop import Stopper
 __all__ = ["COMMAND", "last_words", "processes"]
 
 COMMAND = (sys.executable, "-m", "equipoise", "run")
-_POLL = 0.02
+_POLL = 0.01
 _SAVED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
@@ -33,16 +34,17 @@ class _Worker:
 
     run: Run
     folder: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forks.Forked
     offset: int
 
 
 @executors.register("processes")
 def processes(
-    runs: Sequence[Run], machine: Machine, workers: int, *, command: Sequence[str] = COMMAND
+    runs: Sequence[Run], machine: Machine, workers: int, *, command: Sequence[str] | None = None
 ) -> Iterator[Summary]:
     """Up to ``workers`` processes at a time, of one thread each (or of --threads); each runs ``command --spec FILE``.
 
+    Without a command they are forks of one process that has imported everything, where that can be (``forks``).
     A worker writes to ``worker.log`` in its run's folder. Workers sit in sessions of their own, so that Ctrl-C
     reaches them once, from here, and all of them save. A second Ctrl-C kills them. When this process is killed,
     they save and end.
@@ -50,6 +52,7 @@ def processes(
     stopper = Stopper(machine.time_limit)
     end = None if machine.time_limit is None else time.monotonic() + machine.time_limit
     waiting, live, told = deque(runs), [], ""
+    starter = _Starter(machine, command)
     with stopper.listening():
         try:
             while live or (waiting and not stopper.reason):
@@ -61,7 +64,7 @@ def processes(
                         continue
                     left = None if end is None else max(end - time.monotonic(), 0.001)
                     try:
-                        live.append(_start(run, dataclasses.replace(machine, time_limit=left), command))
+                        live.append(starter.start(run, dataclasses.replace(machine, time_limit=left)))
                     except (StorageError, OSError) as error:
                         yield failed(run, error)
                 if stopper.reason and not told:
@@ -76,35 +79,57 @@ def processes(
             for worker in live:
                 worker.process.kill()
                 worker.process.wait()
+            starter.close()
 
 
-def _start(run: Run, machine: Machine, command: Sequence[str]) -> _Worker:
-    folder = run.folder(machine.runs)
-    storage.make_folder(folder)
-    spec, log = folder / "spec.json", folder / "worker.log"
-    storage.write_bytes(spec, run.to_json().encode())
-    threads = machine.threads or 1
-    flags = dataclasses.replace(machine, threads=threads).arguments()
-    line = [*command, "--spec", str(spec), "--parent", str(os.getpid()), *flags]
-    line += ["--force"] if machine.force else []
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    environment = os.environ | dict.fromkeys(names, str(threads))
-    with log.open("ab") as stream:
-        offset = stream.tell()
-        process = subprocess.Popen(
-            line,
+class _Starter:
+    """Starts workers: forks of one process that has imported everything, or else ``command`` for each."""
+
+    def __init__(self, machine: Machine, command: Sequence[str] | None) -> None:
+        self._forks: forks.Forks | None = None
+        self._fork = command is None and forks.possible(machine.device)
+        self._command = COMMAND if command is None else tuple(command)
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        self._environment = os.environ | dict.fromkeys(names, str(machine.threads or 1))
+
+    def start(self, run: Run, machine: Machine) -> _Worker:
+        """Begin ``run``; its folder, its spec and its part of the log are there."""
+        folder = run.folder(machine.runs)
+        storage.make_folder(folder)
+        spec, log = folder / "spec.json", folder / "worker.log"
+        storage.write_bytes(spec, run.to_json().encode())
+        flags = dataclasses.replace(machine, threads=machine.threads or 1).arguments()
+        arguments = ["--spec", str(spec), *flags, *(["--force"] if machine.force else [])]
+        with log.open("ab") as stream:
+            offset = stream.tell()
+            if self._fork:
+                try:
+                    self._forks = self._forks or forks.Forks(self._environment)
+                    process = self._forks.start(arguments, log, data=run.data, folder=machine.data_dir)
+                    return _Worker(run, folder, process, offset)
+                except OSError:  # somebody ended it
+                    self._fork = False
+            return _Worker(run, folder, self._process(arguments, stream), offset)
+
+    def _process(self, arguments: list[str], stream: BinaryIO) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*self._command, *arguments, "--parent", str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=self._environment,
             start_new_session=True,
         )
-    return _Worker(run, folder, process, offset)
+
+    def close(self) -> None:
+        """End what forks, once no worker lives."""
+        if self._forks is not None:
+            self._forks.close()
 
 
 def _outcome(worker: _Worker, told: str) -> Summary:
     """The summary that a worker wrote, or one that says how it died; ``told`` is why it was asked to stop."""
-    code = worker.process.returncode
+    code = worker.process.returncode or 0
     if told or code in _SAVED:
         with contextlib.suppress(StorageError):
             summary = Summary.read(worker.folder)

@@ -10,11 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from equipoise.sweep.executors import local
+from equipoise.sweep.worker import load_plugins
 from equipoise.train import Machine, Run, Summary, storage
 from equipoise.train.progress import Lines
 from equipoise.train.stop import Stopper
@@ -55,8 +55,7 @@ class Job:
 
     def __call__(self) -> str:
         """Train the runs that are not finished; the reason why it was stopped, or ""."""
-        for point in entry_points(group="equipoise.plugins"):
-            point.load()
+        load_plugins()
         requeue = _requeue()
         stopper = Stopper(signals=_SIGNALS, patience=True)
         with stopper.listening():

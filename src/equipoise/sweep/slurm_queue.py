@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -26,9 +27,10 @@ _OURS = ("array", "chdir", "error", "job_name", "open_mode", "output", "parsable
 class Options:
     """What ``--executor-options`` may say for slurm: these, and any long option of sbatch.
 
-    ``time``: of one job, as 4h or as SLURM writes it; one that needs longer goes back into the queue. ``grace``: the
-    time before that at which it is told to save. ``per_job``: runs of one job, in turn; as many as keep the array at
-    1000 jobs if not given. ``requeues``: how often a job may run out of time. ``setup``: a shell command before it.
+    ``time``: of one job, as 4h or as SLURM writes it (a number alone is minutes); one that needs longer goes back
+    into the queue. ``grace``: the time before that at which it is told to save. ``per_job``: runs of one job, in turn;
+    as many as keep the array at 1000 jobs if not given. ``requeues``: how often a job may run out of time. ``setup``:
+    a shell command before it.
     """
 
     time: str = "1h"
@@ -60,18 +62,18 @@ class Options:
 
     def minutes(self) -> int:
         """The time limit of one job in whole minutes, as sbatch wants it."""
-        text = self.time
-        if ":" not in text and "-" not in text:
-            return max(1, math.ceil(parse_duration(text) / 60))
-        days, _, clock = text.rpartition("-")
-        try:
-            parts = [int(part) for part in clock.split(":")]
-            hours, minutes, seconds = {1: (parts[0], 0, 0), 2: (*parts, 0) if days else (0, *parts)}.get(
-                len(parts), tuple(parts)
-            )
-            return max(1, math.ceil(int(days or 0) * 1440 + hours * 60 + minutes + seconds / 60))
-        except (ValueError, TypeError):
-            raise InputError(f"the option 'time' is {text!r}; write it like 4h, 30m, 04:00:00 or 2-12:00:00") from None
+        found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", self.time.strip())
+        if found is None:
+            return max(1, math.ceil(parse_duration(self.time) / 60))
+        days, *rest = (None if part is None else int(part) for part in found.groups())
+        parts = [part or 0 for part in rest if part is not None]
+        if days is not None:  # days-hours[:minutes[:seconds]]
+            hours, minutes, seconds = [*parts, 0, 0][:3]
+        elif len(parts) == 3:
+            hours, minutes, seconds = parts
+        else:  # minutes[:seconds]
+            hours, minutes, seconds = 0, *[*parts, 0][:2]
+        return max(1, (days or 0) * 1440 + hours * 60 + minutes + math.ceil(seconds / 60))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""``equipoise status``: a failure here tells somebody that a dead run is under way, or that a living one is dead."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from equipoise import sweep
+from equipoise.cli import main
+from equipoise.sweep import Count, State, survey
+from equipoise.train import Machine, Run, Summary, lock, train
+from reliability._sessions import NOISY, Launcher, stopped
+
+TINY = Run(epochs=1, train_limit=60, test_limit=60)
+
+
+def tiny(**fields: object) -> Run:
+    return Run.from_json(TINY.to_dict() | fields)
+
+
+def states(root: Path) -> dict[str, str]:
+    return {one.hash: one.state for one in survey(root)}
+
+
+def test_each_state_is_told_from_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done, halted, bad, blown, edited, planned = (tiny(seed=seed) for seed in range(6))
+    train(done, Machine(runs=tmp_path))
+    stopped(Run.from_json(halted.to_dict() | {"epochs": 3}), tmp_path, at=1)
+    for run, message in ((bad, "no such thing"), (blown, "the loss is not finite at step 3")):
+        run.folder(tmp_path).mkdir(parents=True)
+        (run.folder(tmp_path) / "spec.json").write_text(run.to_json())
+        Summary(status="failed", hash=run.hash, message=message).write(run.folder(tmp_path))
+    train(edited, Machine(runs=tmp_path))
+    (edited.folder(tmp_path) / "spec.json").write_text(edited.to_json()[:-30])
+    sweep.plan(tmp_path, [done, planned])
+    found = states(tmp_path)
+    halted = Run.from_json(halted.to_dict() | {"epochs": 3})
+    assert found == {
+        done.hash: "finished",
+        halted.hash: "stopped",
+        bad.hash: "failed",
+        blown.hash: "diverged",
+        edited.hash: "damaged",
+        planned.hash: "waiting",
+    }
+    assert main(["status", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("6 runs, 1 done, 1 stopped, 1 failed, 1 diverged, 1 damaged, about ")
+    assert f"failed: train/{bad.hash} (bp, seed 2): no such thing" in said
+    assert f"equipoise report {tmp_path}" in said
+    assert main(["status", "--runs", str(tmp_path), "--experiment", "other"]) == 0
+    assert capsys.readouterr().out.startswith("0 runs, 0 done")
+    assert main(["status", str(tmp_path / "none")]) == 2
+
+
+def test_a_run_is_running_until_it_is_killed_and_looking_disturbs_nothing(launcher: Launcher, tmp_path: Path) -> None:
+    run = Run(model=NOISY, epochs=100_000)
+    folder = run.folder(tmp_path)
+    pid = launcher.start(run, tmp_path)
+    end = time.monotonic() + 120
+    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").stat().st_size:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    (one,) = survey(tmp_path)
+    assert (one.state, one.epochs) == ("running", 100_000)
+    assert one.holder.startswith(f"process {pid} on ")
+    assert one.epoch >= 1
+    assert sweep.Sweep((run,)).count(tmp_path).left
+    os.kill(pid, signal.SIGKILL)
+    launcher.wait()
+    assert states(tmp_path) == {run.hash: "killed"}
+    assert train(run, Machine(runs=tmp_path, time_limit=0.1)).cause == "time limit"
+    assert states(tmp_path) == {run.hash: "stopped"}
+
+
+def test_a_lock_names_its_holder_and_no_other_process_with_that_number(tmp_path: Path) -> None:
+    assert lock.holder(tmp_path) is None
+    with lock.hold(tmp_path):
+        holder = lock.holder(tmp_path)
+        assert holder is not None
+        assert (holder.pid, holder.alive) == (str(os.getpid()), True)
+    assert lock.holder(tmp_path) is None
+    (tmp_path / ".lock").write_text(f"{os.getpid()} {holder.host}")  # left by a kill; the number is ours by now
+    stale = lock.holder(tmp_path)
+    assert stale is not None
+    assert stale.alive is not Path("/proc/locks").exists()
+    (tmp_path / ".lock").write_text("1 another-host")
+    assert lock.holder(tmp_path) == lock.Holder("1", "another-host", True)
+
+
+def test_a_run_that_lies_there_twice_is_one(tmp_path: Path) -> None:
+    """As where the folders of two machines were put together: one row, and the furthest state."""
+    run = Run.from_json(TINY.to_dict() | {"epochs": 3})
+    stopped(run, tmp_path / "a", at=1)
+    train(run, Machine(runs=tmp_path / "b"))
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    assert len(sweep.collect(tmp_path)) == 1
+    assert len(sweep.histories(tmp_path)) == 1
+    assert sweep.unfinished(tmp_path) == []
+    assert states(tmp_path) == {run.hash: "finished"}
+
+
+def test_the_time_left_is_the_work_left_over_the_processes() -> None:
+    """Mean of finished ones 10 s; left are 10 s, and 10 - 4 s of one under way, by two at a time: 8 s."""
+    given = [
+        State("a", "x", "finished", 5, 5, 8.0),
+        State("b", "x", "finished", 5, 5, 12.0),
+        State("c", "x", "running", 2, 5, 4.0),
+        State("d", "x", "running", 5, 5, 10.0),
+        State("e", "x", "waiting"),
+        State("f", "x", "failed", 1, 5, 3.0),
+    ]
+    count = Count.of(given)
+    assert count.left == pytest.approx((10 + 6) / 2)
+    assert str(count) == "6 runs, 2 done, 2 running, 1 failed, about 8 s left"
+    assert Count.of([State("e", "x", "waiting")]).left is None
+    assert str(Count.of([State("a", "x", "finished", 1, 1, 2.0)])) == "1 run, 1 done"
