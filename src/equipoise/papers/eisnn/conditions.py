@@ -71,6 +71,7 @@ class Scale:
         width: channels, as a share of the network's
         steps: time steps; the network's own if not given
         rate: multiplies every learning rate
+        clip: largest norm of the whole gradient; the paper has none
         train_limit: keep that many random training samples
         test_limit: keep that many random test samples
         validation: fraction of the training set held out
@@ -81,6 +82,7 @@ class Scale:
     width: float = 1.0
     steps: int | None = None
     rate: float = 1.0
+    clip: float | None = None
     train_limit: int | None = None
     test_limit: int | None = None
     validation: float = 0.0
@@ -131,6 +133,7 @@ def plain(where: str | Network, what: str, seed: int, scale: Scale, **changes: A
         "epochs": epochs,
         "batch_size": one.batch,
         "augment": one.augment,
+        "clip_norm": scale.clip,
         "validation": scale.validation,
         "train_limit": scale.train_limit,
         "test_limit": scale.test_limit,
