@@ -10,7 +10,21 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import balance, bars, demo, eisnn, gait, imports, inorm, machine, memory, populations, rules, store
+from benchmarks import (
+    balance,
+    bars,
+    demo,
+    eisnn,
+    gait,
+    imports,
+    inorm,
+    machine,
+    memory,
+    populations,
+    rules,
+    store,
+    sweep,
+)
 from benchmarks.harness import Once, Pair, Skipped, Timing, measure
 
 HEADER = (
@@ -20,7 +34,7 @@ HEADER = (
 
 def all_cases() -> dict[str, Callable[[], Pair | Once]]:
     """Every benchmark by name, in the order of running."""
-    modules = (rules, memory, balance, inorm, eisnn, gait, populations, imports, demo)
+    modules = (rules, memory, balance, inorm, eisnn, gait, populations, sweep, imports, demo)
     return {name: prepare for module in modules for name, prepare in module.cases()}
 
 

@@ -9,7 +9,115 @@ EXECUTED = ("tests/reliability/test_executors.py",)
 ENDED = ("tests/reliability/test_worker_outcomes.py",)
 COLLECTED = ("tests/reliability/test_collect.py",)
 
+HELD = "tests/reliability/test_drivers.py::test_a_run_that_another_process_has_is_waited_for"
+AGAIN = "tests/reliability/test_drivers.py::test_a_run_whose_holder_gave_up_is_tried_again"
+VALUES = ("tests/reliability/test_sweep_values.py",)
+STATUS = "tests/reliability/test_status.py::"
+QUEUE = "tests/reliability/test_slurm_queue.py::"
+LOCK, STOP = "src/equipoise/train/lock.py", "src/equipoise/train/stop.py"
+SAMPLING, VALUE = "src/equipoise/sweep/sampling.py", "src/equipoise/sweep/value.py"
+TURNS, STATE = "src/equipoise/sweep/turns.py", "src/equipoise/sweep/status.py"
+SLURM, JOB = "src/equipoise/sweep/slurm.py", "src/equipoise/sweep/slurm_job.py"
+SBATCH = "src/equipoise/sweep/slurm_queue.py"
+
 MUTANTS = (
+    Mutant(
+        "sweep/log-range-drawn-evenly",
+        SAMPLING,
+        "math.exp(u * math.log(self.high / self.low))",
+        "(1 + u * (self.high / self.low - 1))",
+        VALUES,
+    ),
+    Mutant("sweep/last-integer-never-drawn", SAMPLING, "(self.high - self.low + 1)", "(self.high - self.low)", VALUES),
+    Mutant("sweep/axes-share-their-draws", SAMPLING, '"sweep draws", name, place', '"sweep draws", place', VALUES),
+    Mutant("sweep/parts-from-zero", VALUE, "self.runs[which - 1 :: of]", "self.runs[which::of]", VALUES),
+    Mutant(
+        "sweep/conditions-before-draws",
+        VALUE,
+        "for one in fillings for setting in settings",
+        "for setting in settings for one in fillings",
+        VALUES,
+    ),
+    Mutant(
+        "sweep/others-run-is-a-failure", TURNS, 'summary.status == "failed" and taken(run, machine)', "False", (HELD,)
+    ),
+    Mutant(
+        "sweep/own-failure-tried-again",
+        TURNS,
+        'summary.status == "failed" and taken(run, machine)',
+        'summary.status == "failed"',
+        (AGAIN,),
+    ),
+    Mutant(
+        "sweep/time-left-of-one-process",
+        STATE,
+        "return work / max(1, sum(",
+        "return work / max(1, 0 * sum(",
+        (f"{STATUS}test_the_time_left_is_the_work_left_over_the_processes",),
+    ),
+    Mutant(
+        "sweep/diverged-is-failed",
+        STATE,
+        '"diverged" if diverged else summary.status',
+        "summary.status",
+        (f"{STATUS}test_each_state_is_told_from_the_others",),
+    ),
+    Mutant(
+        "sweep/copies-counted-twice",
+        COLLECT,
+        " and run.hash not in seen",
+        "",
+        (f"{STATUS}test_a_run_that_lies_there_twice_is_one",),
+    ),
+    Mutant(
+        "sweep/lock-names-the-dead",
+        LOCK,
+        "stack.callback(_clear, file)",
+        "pass",
+        (f"{STATUS}test_a_lock_names_its_holder_and_no_other_process_with_that_number",),
+    ),
+    Mutant(
+        "sweep/queued-runs-queued-again",
+        SLURM,
+        "if run.hash not in waiting]",
+        "]",
+        (f"{QUEUE}test_what_is_queued_is_waited_for_and_every_end_is_told",),
+    ),
+    Mutant(
+        "sweep/ctrl-c-cancels-jobs",
+        SLURM,
+        "yield from self._leave(stopper.reason)",
+        "self._cancel()\n                    yield from self._leave(stopper.reason)",
+        (f"{QUEUE}test_ctrl_c_leaves_what_is_queued",),
+    ),
+    Mutant(
+        "sweep/finished-job-is-dead",
+        SLURM,
+        "if done is not None:\n            return done",
+        "if False:\n            return done",
+        (f"{QUEUE}test_what_is_queued_is_waited_for_and_every_end_is_told",),
+    ),
+    Mutant(
+        "sweep/requeued-job-begins-anew",
+        JOB,
+        "if begun.exists():",
+        "if False:",
+        (f"{QUEUE}test_a_job_forces_once_and_tells_how_its_runs_ended",),
+    ),
+    Mutant(
+        "sweep/days-are-hours",
+        SBATCH,
+        "(days or 0) * 1440",
+        "(days or 0) * 60",
+        (f"{QUEUE}test_times_are_read_as_slurm_reads_them",),
+    ),
+    Mutant(
+        "sweep/last-signal-counts",
+        STOP,
+        "self._signal = self._signal or signal.Signals(number).name",
+        "self._signal = signal.Signals(number).name",
+        (f"{QUEUE}test_a_patient_stopper_keeps_the_first_of_several_signals",),
+    ),
     Mutant(
         "sweep/one-run-per-request",
         EXECUTORS,

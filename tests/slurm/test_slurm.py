@@ -184,8 +184,9 @@ def test_a_driver_that_is_killed_and_a_job_that_is_cancelled_cost_nothing_but_ti
 
 
 def test_what_sbatch_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+    before = jobs()
     with pytest.raises(InputError, match=r"sbatch refuses the jobs: .*invalid partition"):
         on_slurm([SMALL, LONG], tmp_path, options={"partition": "nowhere"})
     with pytest.raises(InputError, match="unrecognized option"):
         on_slurm([SMALL, LONG], tmp_path, options={"partitoin": "main"})
-    assert jobs() == []
+    assert set(jobs()) <= set(before)
