@@ -120,8 +120,23 @@ def training(model: nn.Module) -> Callable[[], None]:
     return step
 
 
+def products(model: Any, side: int = 32) -> int:
+    """Multiply-accumulates of one forward pass of a picture: the least that a step is proportional to."""
+    total, times = 0, 1  # the layers before the first cells work once a picture, the others once a step
+    for part in model.net:
+        side = side // 2 if type(part) is nn.AvgPool2d else side
+        times = model.steps if type(part).__name__ == "LIF" else times
+        weight: Any = getattr(part, "weight", None)
+        inner: Any = getattr(part, "weight_ei", None)
+        if weight is not None and weight.ndim > 1:
+            total += times * side**2 * (weight.numel() + (0 if inner is None else 2 * inner.numel()))
+    return total
+
+
 def vs_twin() -> Pair:
-    return Pair(timed(training(vgg())), timed(training(vgg(",norm=batch"))), effort=EFFORT)
+    ours, twin = vgg(), vgg(",norm=batch")
+    floor = products(ours) / products(twin)
+    return Pair(timed(training(ours)), timed(training(twin)), floor=floor, effort=EFFORT)
 
 
 def vs_plain() -> Pair:

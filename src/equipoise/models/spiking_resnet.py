@@ -12,6 +12,7 @@ from equipoise.models.spiking_plan import Plan, read_plan
 from equipoise.models.styles import image_sizes
 from equipoise.models.vgg import known_depth
 from equipoise.nn import OverTime
+from equipoise.nn.chain import run_rows
 from equipoise.nn.spiking import _stream
 
 __all__ = ["SpikeAdd", "spiking_resnet"]
@@ -34,7 +35,7 @@ class SpikeAdd(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The spikes of both branches."""
-        return self.body(x) + self.shortcut(x)
+        return run_rows(self.body, x) + run_rows(self.shortcut, x)
 
     def step(self, x: Tensor, states: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """(the spikes of both branches, the states for the next step) in one step."""

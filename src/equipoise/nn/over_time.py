@@ -64,14 +64,14 @@ class OverTime(nn.Module):
         """The mean output over time, (B, ...)."""
         still = free() and type(self.encoder) is Direct and unwatched(self.encoder) and x.ndim > 1
         frames = x[None] if still else self.frames(x)
-        rows = folded(frames)
-        out = run(self.net, rows, self.steps, still) if free() else self.net(rows)
-        if out.shape[0] != self.steps * frames.shape[1]:
+        rows, steps = folded(frames), self.steps if still else frames.shape[0]
+        out = run(self.net, rows, steps, still) if free() else self.net(rows)
+        if out.shape[0] != steps * frames.shape[1]:
             raise InputError(
-                f"the network returns {tuple(out.shape)} for {self.steps} steps of {frames.shape[1]} samples; it "
-                "must keep the first axis, time-major"
+                f"the network returns {tuple(out.shape)} for {steps} steps of {frames.shape[1]} samples; it must keep "
+                "the first axis, time-major"
             )
-        return unfolded(out, self.steps, "OverTime").mean(0)
+        return unfolded(out, steps, "OverTime").mean(0)
 
     def stream(self, x: Tensor, states: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """One step of the network on the frame ``x`` (B, ...): (its output, the states for the next step).
