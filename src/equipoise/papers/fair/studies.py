@@ -93,7 +93,8 @@ class Compared:
             validation=HELD_OUT,
             seed=seed,
         )
-        return [draw.on(cell.on(plain, self.scale.width)) for cell in self.cells() for draw in self.tried()]
+        lines, tried = [cell.on(plain, self.scale.width) for cell in self.cells()], self.tried()
+        return [draw.on(line) for line in lines for draw in tried]
 
     def after(self, outcomes: Sequence[Summary]) -> Compared:
         """The study with each line's best draw, ``outcomes`` being those of ``first`` in its order."""
