@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from equipoise import functional as f
 from equipoise import nn as enn
 from equipoise.errors import InputError
+from equipoise.train import Run
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -212,8 +213,47 @@ def test_s13_the_readouts_inhibition_is_not_heard_at_first() -> None:
     assert float(readout.weight.grad[5:].abs().max()) > 1e-6
 
 
+def test_s18_decay_that_is_not_divided_by_d_unbalances_the_currents() -> None:
+    theirs, ours, lr, decay = layer(scaling="gradient"), layer(), 0.1, 0.01
+    for circuit, share in ((theirs, 1.0), (ours, 1 / 20)):
+        groups = enn.param_groups(circuit, lr)
+        optimizer = torch.optim.SGD(groups, lr=lr, weight_decay=decay)
+        for parameter in circuit.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        before = circuit.weight_ei.detach().clone()
+        optimizer.step()
+        torch.testing.assert_close(circuit.weight_ei.detach(), (1 - lr * decay * share) * before, **CLOSE)
+
+    # VGG-8's schedule: warm-up to 2e-3 for 10 epochs, then a cosine to 0 at epoch 300, of 391 steps each.
+    weight, buffer, warm, total = 1.0, 0.0, 10 * 391, 300 * 391
+    for step in range(total):
+        cosine = (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
+        buffer = 0.9 * buffer + 5e-4 * weight
+        weight -= 2e-3 * (step / warm if step < warm else cosine) * buffer
+    assert weight == pytest.approx(0.557, abs=0.005)
+
+    # Smaller by a share, W_EI takes away less than excitation, and divides by less: the mean current rises.
+    x, circuit = spikes(400, 500, rate=0.2), layer(500, 40)
+    enn.ei_init_(circuit, x)
+    balanced, gain = circuit(x).detach().mean(), float(circuit.gain_i.detach()[0])
+    with torch.no_grad():
+        circuit.weight_ei.mul_(0.95)
+    assert abs(float(balanced)) < 0.2
+    torch.testing.assert_close(circuit(x).detach().mean(), balanced / 0.95 + 0.05 / 0.95 / gain, **CLOSE)
+    assert 0.05 / 0.95 / gain > 0.35
+
+
+def test_s19_the_best_of_many_epochs_is_above_every_one_of_them() -> None:
+    accuracy, images, epochs = 0.9486, 288, 300
+    draws = torch.rand(200, epochs, images, generator=source()) < accuracy
+    measured = draws.double().mean(2)
+    assert float(measured.mean()) == pytest.approx(accuracy, abs=0.001)
+    assert float(measured.amax(1).mean()) - accuracy > 0.03
+    assert Run().select == "last"
+
+
 def test_every_line_of_the_table_has_its_test(root: Path) -> None:
     named = re.findall(r"test_errata_spiking\.py::(test_\w+)", (root / "docs" / "errata.md").read_text())
-    assert len(named) == 13
+    assert len(named) == 15
     for prefix in named:
         assert any(name.startswith(f"{prefix}_") for name in globals()), prefix

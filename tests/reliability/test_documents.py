@@ -56,6 +56,12 @@ def test_a_guide_is_filled_from_the_files_and_then_in_date(project: Path, capsys
     assert (project / "docs" / "plain.md").read_text(encoding="utf-8") == "no table\n"
 
 
+def test_a_table_without_runs_says_which_are_missing(project: Path) -> None:
+    text = filled(f"<!-- table: inorm/lambda: Against I-Norm -->\nold\n{END}\n", project / "results")
+    assert "equipoise run inorm/lambda" in text
+    assert "old" not in text
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -7,7 +7,8 @@ A guide names a table of an experiment's exhibits by the words that its title be
     <!-- table: inorm/accuracy: Against LN -->
     <!-- table: end -->
 
-and what stands between the two lines is replaced. ``--check`` changes nothing and fails when a guide is out of date.
+and what stands between the two lines is replaced; where no run of the experiment is there, it says so. ``--check``
+changes nothing and fails when a guide is out of date.
 Exit codes: 0, 1 (out of date), 2 (bad input).
 """
 
@@ -23,6 +24,7 @@ from equipoise import report, sweep
 from equipoise.cli.pages import displays
 from equipoise.errors import EquipoiseError, InputError
 from equipoise.papers import load_all
+from equipoise.train import experiments
 
 __all__ = ["filled", "main"]
 
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def filled(text: str, results: Path) -> str:
-    """``text`` with every table that it names made anew from ``results``; ``InputError`` where there is none."""
+    """``text`` with every table that it names made anew from ``results``; ``InputError`` for what names none."""
     kept: list[str] = []
     waiting = ""
     for number, line in enumerate(text.splitlines(), start=1):
@@ -71,6 +73,8 @@ def _tables(experiment: str, title: str, results: Path) -> list[str]:
     load_all()
     rows = [row for path in sorted(results.rglob("*.csv")) for row in sweep.read_csv(path) if "experiment" in row]
     shown = displays(rows, {}, results, only=experiment)
+    if not shown and experiment in experiments:
+        return [f"No run of `equipoise run {experiment}` is among the results yet."]
     found = [table for one in shown for table in one.tables if table.caption.startswith(title)]
     if not found:
         have = sorted({table.caption.split(".")[0] for one in shown for table in one.tables})
