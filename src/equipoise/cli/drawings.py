@@ -11,6 +11,8 @@ from equipoise.papers.exhibits import Figure, Histories, Row
 
 __all__ = ["drawings", "svg", "variants"]
 
+MOST = 16  # variants in one figure; of more, tables tell more
+
 
 def svg(figure: Figure, *, themed: bool) -> str:
     """The figure as an ``<svg>`` element: for a page (``themed``), or to stand alone."""
@@ -30,8 +32,10 @@ def variants(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def drawings(rows: Sequence[Row], histories: Histories) -> list[Figure]:
-    """Accuracy over epochs, angles per layer, seconds: each where there is something to show."""
+    """Accuracy over epochs, angles per layer, seconds: each where there is something to show, not too much of it."""
     found = variants(rows)
+    if len(found) > MOST:
+        return []
     order = tuple(found)
     curves = {
         name: report.curve([histories[str(r["hash"])] for r in members if str(r["hash"]) in histories], "test_accuracy")

@@ -65,8 +65,7 @@ def main(argv: Sequence[str]) -> int:
     )
     seeds = seeds_of(int(seed), where)
     planned, asked = (
-        [versioned(run, experiment) for s in seeds for run in one.runs(s)]
-        for one in (experiment.preset(preset), study)
+        [versioned(run, experiment) for s in seeds for run in one.runs(s)] for one in (experiment.preset(preset), study)
     )
     hashes = {run.hash for run in planned}
     changed = [run.hash not in hashes for run in asked]
