@@ -71,8 +71,8 @@ def test_the_whole_networks_rate_counts_every_cell_once() -> None:
 def test_a_channel_counts_as_one_unit() -> None:
     conv = nn.Conv2d(1, 2, 1, bias=False)
     conv.weight.data = torch.tensor([2.0, 0.1]).view(2, 1, 1, 1)
-    net = enn.OverTime(nn.Sequential(conv, enn.LIF(), nn.Flatten(), nn.Linear(8, 2)), T)
-    x = torch.zeros(1, 1, 2, 2)
+    net = enn.OverTime(nn.Sequential(conv, enn.LIF(), nn.Flatten(), nn.Linear(12, 2)), T)
+    x = torch.zeros(1, 1, 2, 3)
     x[0, 0, 0, 0] = 1
     found = measure.spiking(_Rule(net), x, torch.zeros(1))
     assert found["silent/net.1"] == 0.5

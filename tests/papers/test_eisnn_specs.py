@@ -166,11 +166,12 @@ def test_each_variant_is_what_its_name_says() -> None:
 
 
 def test_scale_shortens_and_shrinks_and_keeps_warm_ups_share() -> None:
-    scale = Scale(epochs=30, width=0.25, steps=6, rate=3, validation=0.1, train_limit=50, test_limit=40, looks=7)
+    scale = Scale(30, width=0.25, steps=6, rate=3, clip=1, validation=0.1, train_limit=50, test_limit=40, looks=7)
     run = plain("vgg8", "ei", 1, scale)
     assert run.model == "spiking-vgg:3x32x32-10,depth=8,width=0.25,steps=6"
     assert (run.epochs, run.scheduler_options["warmup"], run.lr) == (30, 1, pytest.approx(6e-3))
     assert (run.validation, run.train_limit, run.test_limit, run.measure_batch) == (0.1, 50, 40, 7)
+    assert run.clip_norm == 1
     assert plain("vgg8", "batch", 1, scale).lr == pytest.approx(0.3)
     assert network_of(sweep.flat(run)) == "VGG-8, width 0.25, T = 6"
     cases: list[dict[str, Any]] = [{"epochs": 0}, {"width": 0.0}, {"rate": -1.0}, {"steps": 0}]
