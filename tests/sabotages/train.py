@@ -59,8 +59,8 @@ MUTANTS = (
     Mutant(
         "train/metrics-repeat",
         RUNNER,
-        'storage.write_lines(loop.folder / "metrics.jsonl", loop.history)\n\n\ndef finish',
-        "\n\ndef finish",
+        'loop.ranks.first(lambda: storage.write_lines(loop.folder / "metrics.jsonl", loop.history))',
+        "pass",
         AROUND,
     ),
     Mutant("train/finished-run-again", RUNNER, 'summary if summary.status == "finished" else None', "None", RESUMED),
