@@ -90,7 +90,7 @@ def execute(
         return chosen(runs, machine, workers or cores())
 
     outcomes = start if ranks.several else functools.partial(turns.shared, start)
-    if ranks.rank == 0:
+    if ranks.rank == 0 and waiting:
         with contextlib.suppress(StorageError):
             plan(machine.runs, runs)
     total, before = len(results) + len(waiting), len(results)
