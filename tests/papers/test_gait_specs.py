@@ -17,10 +17,11 @@ import torch
 from equipoise import models, rules, sweep
 from equipoise.errors import InputError
 from equipoise.papers import load_all, published
-from equipoise.papers.exhibits import Table
+from equipoise.papers.exhibits import Number, Table
 from equipoise.papers.gait.conditions import CONDITIONS, NETWORKS, Scale, condition_of, label_of, plain
 from equipoise.papers.gait.figures import EXHIBITS
-from equipoise.papers.gait.studies import Compared, Depth, Noise, Precision, mode_of
+from equipoise.papers.gait.figures_limits import precision
+from equipoise.papers.gait.studies import MODES, Compared, Depth, Noise, Precision, mode_of
 from equipoise.train import Run, experiments
 
 load_all()
@@ -210,3 +211,20 @@ def test_the_table_has_the_papers_numbers_beside_ours_and_skips_steps_without_an
 @pytest.mark.parametrize("name", list(EXHIBITS))
 def test_exhibits_make_nothing_of_nothing(name: str, tmp_path: Path) -> None:
     assert EXHIBITS[name]([], {}, tmp_path) == []
+
+
+def test_a_table_of_depths_looks_at_each_networks_own_layers(tmp_path: Path) -> None:
+    """As a CSV file has them: a column for every layer of the deepest network, sorted as text."""
+    columns = ["angle/1", "angle/11", "angle/13", "angle/3", "angle/5", "angle/7", "angle/9"]
+
+    def row(hidden: int, *angles: float) -> dict[str, Any]:
+        own = dict(zip([f"angle/{2 * k + 1}" for k in range(hidden + 1)], angles, strict=True))
+        model = "-".join(["invertible:64", *["48"] * hidden, "10"])
+        given = {f"options.{key}": value for key, value in MODES["differences"].items()}
+        fixed = {"model": model, "precision": "float32", "preset": "smoke", "seed": 0, "hash": f"{hidden}"}
+        return fixed | given | {c: own.get(c) for c in columns}
+
+    table = precision([row(2, 1.5, 2.5, 0.0), row(6, 9.0, 1.0, 1.0, 1.0, 1.0, 1.0, 12.0)], {}, tmp_path)[0]
+    assert isinstance(table, Table)
+    found = [[cell.value for cell in line if isinstance(cell, Number)] for line in table.rows]
+    assert found == [[1.5, 2.5], [9.0, 12.0]]

@@ -238,6 +238,15 @@ def test_a_curve_never_mixes_settings(mixed: Path) -> None:
     assert {name: len(rows) for name, rows in found.items()} == {"bp, lr=0.1": 2, "bp, lr=0.2": 1}
 
 
+def test_what_is_too_much_for_a_figure_is_left_to_the_tables() -> None:
+    def drawn(rates: int) -> list[str]:
+        rows = [{"rule": "bp", "hash": f"{k}", "lr": 0.1 + k, "seed": 0, "seconds": 1.0} for k in range(rates)]
+        return [figure.name for figure in drawings.drawings(rows, {})]
+
+    assert drawn(drawings.MOST) == ["seconds"]
+    assert drawn(drawings.MOST + 1) == []
+
+
 def edit(path: Path, **fields: object) -> None:
     storage.write_json(path, {**storage.read_json(path), **fields})
 

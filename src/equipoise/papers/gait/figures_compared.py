@@ -46,7 +46,8 @@ def slug(text: str) -> str:
 
 def layer_metrics(points: Sequence[Row], kind: str) -> list[str]:
     """The names of what was measured per layer, ``kind``/<layer>, from input to output."""
-    return [name for name in (points[-1] if points else {}) if name.startswith(f"{kind}/")]
+    names = [name for name in (points[-1] if points else {}) if name.startswith(f"{kind}/")]
+    return sorted(names, key=lambda name: [(len(part), part) for part in name.split("/")[1].split(".")])
 
 
 def steady(rows: Sequence[Row], followed: Traces, metric: str) -> list[float]:

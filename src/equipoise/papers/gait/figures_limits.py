@@ -35,10 +35,13 @@ def _angles(rows: Sequence[Row], metric: str) -> list[float]:
 
 
 def _largest(rows: Sequence[Row]) -> list[float]:
-    """The largest angle of a layer, for each run; none where a layer's is undefined."""
+    """The largest angle of a layer, for each run; none where a layer's is undefined.
+
+    Rows of a CSV file have a column for every layer of the deepest network, so each looks at its own layers alone.
+    """
     found = []
     for row in rows:
-        layers = [row[name] for name in layer_metrics([row], "angle")]
+        layers = [row[name] for name in layer_metrics([row], "angle")[: hidden_layers(row) + 1]]
         if layers and None not in layers:
             found.append(max(float(value) for value in layers))
     return found
