@@ -70,7 +70,7 @@ def test_norm_layer_normalises_what_enters_each_activation_and_adds_no_parameter
 
 
 WRONG = {
-    "mlp:6-5-4,norm=batch": "norm=none|layer",
+    "mlp:6-5-4,norm=group": "norm=none|layer|batch",
     "conv:1x8x8-10,norm=layer": "options are activation=",
     "mlp:6-5-4,init=he": "init=torch|he_uniform|he_normal",
     "mlp:6-5-4,activation=gelu": "activation=relu|tanh|sigmoid|identity",

@@ -106,6 +106,7 @@ class Whole:
     def inverse(self, output, input): ...
     def inverse_difference(self, difference, input): ...
     def scale_classes(self, ledger, *gains): ...
+    def work(self, input, output): ...
 
 
 ASKED = {
@@ -117,6 +118,7 @@ ASKED = {
     contracts.Handwritten: ["by_hand"],
     contracts.Invertible: ["inverse", "inverse_difference"],
     contracts.Scalable: ["scale_classes"],
+    contracts.Costed: ["work"],
 }
 
 
@@ -130,8 +132,9 @@ def test_a_part_joins_by_having_the_attributes_alone(contract, name: str) -> Non
 
 
 def test_every_contract_is_held_here() -> None:
-    # A part is handed a ledger and never is one, so nothing asks whether it could be; Passed is what by_hand returns.
-    assert {contract.__name__ for contract in ASKED} | {"ScaleLedger", "Passed"} == set(contracts.__all__)
+    # A part is handed a ledger and never is one, so nothing asks whether it could be; the others are what parts return.
+    named = {"ScaleLedger", "Passed", "Synapses", "Pointwise"}
+    assert {contract.__name__ for contract in ASKED} | named == set(contracts.__all__)
 
 
 def test_debugging_is_on_within_its_block_alone() -> None:

@@ -81,27 +81,27 @@ def test_a_trial_holds_images_out_and_sees_one_test_image() -> None:
         trial(dataclasses.replace(PLAIN, select="test"), {})
 
 
-def test_draws_are_shared_by_all_methods_and_held_out_images_choose(pretend: Any) -> None:
+def test_draws_are_shared_by_all_methods_and_held_out_images_choose(pretend: Any, tmp_path: Path) -> None:
     rate = sweep.draws(4, SPACE, seed=5)[2]["lr"]
     asked = pretend(lambda run: {"validation_accuracy": 0.9 if run.lr == rate else 0.5, "test_accuracy": run.lr})
     methods = [PLAIN, dataclasses.replace(PLAIN, rule="fa")]
-    found = search(methods, SPACE, 4, seed=5, machine=Machine(runs="none"), executor="pretend")
+    found = search(methods, SPACE, 4, seed=5, machine=Machine(runs=tmp_path), executor="pretend")
     assert [run.rule for run in asked] == ["bp"] * 4 + ["fa"] * 4
     assert [run.lr for run in asked[:4]] == [run.lr for run in asked[4:]]
     assert [one.place for one in found] == [2, 2]
     assert {(one.winner.lr, one.winner.test_limit, one.winner.experiment) for one in found} == {(rate, None, "mine")}
 
 
-def test_what_diverged_is_last_and_an_edge_is_told(pretend: Any) -> None:
+def test_what_diverged_is_last_and_an_edge_is_told(pretend: Any, tmp_path: Path) -> None:
     pretend(lambda run: {} if run.lr > 0.01 else {"validation_accuracy": run.lr})
     space = {"lr": LogUniform(1e-4, 1.0)}
-    (found,) = search([PLAIN], space, 12, machine=Machine(runs="none"), executor="pretend")
+    (found,) = search([PLAIN], space, 12, machine=Machine(runs=tmp_path), executor="pretend")
     rates = [one["lr"] for one in found.settings]
     assert found.winner.lr == max(rate for rate in rates if rate <= 0.01)
     assert found.whole
     assert found.edges(space) == []
     pretend(lambda run: {"validation_accuracy": 1 - run.lr / 2})
-    (found,) = search([PLAIN], space, 12, machine=Machine(runs="none"), executor="pretend")
+    (found,) = search([PLAIN], space, 12, machine=Machine(runs=tmp_path), executor="pretend")
     assert found.winner.lr == min(rates)
     assert found.edges(space) == ["lr"]
 
@@ -131,17 +131,17 @@ def test_bad_searches_are_refused() -> None:
         search([PLAIN], {"rate": LogUniform(0.1, 1.0)}, 2)
 
 
-def test_optuna_climbs_and_asked_again_goes_the_same_way(pretend: Any) -> None:
+def test_optuna_climbs_and_asked_again_goes_the_same_way(pretend: Any, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     asked = pretend(lambda run: {"validation_accuracy": 1 - abs(run.lr - 0.03)})
     methods = [PLAIN, dataclasses.replace(PLAIN, rule="fa")]
-    (found, other) = search(methods, SPACE, 14, sampler="optuna", machine=Machine(runs="none"), executor="pretend")
+    (found, other) = search(methods, SPACE, 14, sampler="optuna", machine=Machine(runs=tmp_path), executor="pretend")
     first = [run.hash for run in asked]
     assert len(found.outcomes) == len(other.outcomes) == 14
     late = [abs(one["lr"] - 0.03) for one in found.settings[10:]]
     assert min(late) < 0.1
     asked = pretend(lambda run: {"validation_accuracy": 1 - abs(run.lr - 0.03)})
-    search(methods, SPACE, 14, sampler="optuna", machine=Machine(runs="none"), executor="pretend")
+    search(methods, SPACE, 14, sampler="optuna", machine=Machine(runs=tmp_path), executor="pretend")
     assert [run.hash for run in asked] == first
     assert [one["lr"] for one in found.settings] != [one["lr"] for one in other.settings]
 

@@ -91,4 +91,4 @@ def test_a_worker_whose_sweep_is_killed_saves_and_ends(tmp_path: Path) -> None:
 def test_a_worker_is_told_whose_it_is(tmp_path: Path) -> None:
     program = "import sys; sys.exit('error: ' + ' '.join(sys.argv))"
     (summary,) = processes([RUN], Machine(runs=tmp_path), 1, command=(sys.executable, "-c", program))
-    assert f"--parent {os.getpid()} " in summary.message
+    assert summary.message.endswith(f"--parent {os.getpid()}")

@@ -18,7 +18,7 @@ MUTANTS = (
     Mutant("cli/smoke-beside-published", PAGES, '.startswith("smoke")', ' == "smoke"', SAID),
     Mutant("cli/curves-mix-settings", DRAWINGS, ", one.settings]", "]", SAID),
     Mutant("cli/percent-is-a-fraction", SUMMARY, 'test accuracy, %", 100.0)', 'test accuracy, %", 1.0)', SAID),
-    Mutant("cli/names-checked-late", OUTCOME, "    _check_names(runs)\n", "", SAID),
+    Mutant("cli/names-checked-late", OUTCOME, "    check_names(runs)\n", "", SAID),
     Mutant("cli/options-of-another-optimiser", FLAGS, "            values[name] = {}\n", "            pass\n", SAID),
     Mutant("cli/imports-swallow-ctrl-c", MAIN, "signal.signal(signal.SIGINT, end)", "pass", SAID),
     Mutant(

@@ -30,7 +30,7 @@ MUTANTS = (
     Mutant("data/nan-passes", TYPES, "if not bool(finite.all()):", "if not bool(finite.any()):", OWN),
     Mutant("data/one-crop-for-all", AUGMENT, "(2, batch, 1), gen", "(2, 1, 1), gen", AUGMENTING),
     Mutant("data/crop-never-farthest", AUGMENT, "2 * padding + 1, (", "2 * padding, (", AUGMENTING),
-    Mutant("data/flip-up-down", AUGMENT, "images.flip(3)", "images.flip(2)", AUGMENTING),
+    Mutant("data/flip-up-down", AUGMENT, "images.flip(-1)", "images.flip(-2)", AUGMENTING),
     Mutant("data/mirror-off-by-one", AUGMENT, "width - 1 - columns", "width - columns", AUGMENTING),
     Mutant("data/rows-and-columns-swapped", AUGMENT, "rows = offset[0]", "rows = offset[1]", AUGMENTING),
     Mutant("data/idx-little-endian", IDX, '">u4"', '"<u4"', FORMATS),

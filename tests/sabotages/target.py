@@ -99,7 +99,7 @@ MUTANTS = (
     Mutant(
         "target/never-renewed",
         INVERSES,
-        "if residual != before:",
+        "if left != before:",
         "if False:",
         host("weights_that_changed_behind_its_back_are_measured_before_the_next_step"),
     ),

@@ -67,7 +67,7 @@ def with_(**changes: object) -> Run:
 @pytest.mark.parametrize(
     ("other", "line", "words"),
     [
-        ({"model": "mlp:64-9-10"}, "widths", "weight=.8, 64. in one and .9, 64. in another"),
+        ({"model": "mlp:64-9-10"}, "widths", "bias=.8,. in one and .9,. in another"),
         ({"model": "mlp:64-8-10,activation=tanh"}, "different networks", "layers are not the same"),
         ({"model": "mlp:64-8-10,dropout=0.5"}, "different networks", "layers are not the same"),
         ({"batch_size": 8}, "different runs", "'batch_size' is 16 in one and 8 in another"),

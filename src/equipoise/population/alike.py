@@ -112,10 +112,10 @@ def _differing(one: nn.Module, two: nn.Module) -> Iterator[tuple[str, str, Any, 
     """What two layers differ in that decides what they compute, and the line that refuses it."""
     for kind in ("_parameters", "_buffers"):
         shapes = [{k: None if t is None else tuple(t.shape) for k, t in getattr(m, kind).items()} for m in (one, two)]
-        for key in shapes[0].keys() | shapes[1].keys():
+        for key in sorted(shapes[0].keys() | shapes[1].keys()):
             if shapes[0].get(key) != shapes[1].get(key):
                 yield "widths", key, shapes[0].get(key), shapes[1].get(key)
-    for key in vars(one).keys() | vars(two).keys():
+    for key in sorted(vars(one).keys() | vars(two).keys()):
         if key in _INNER or key in _ELSEWHERE or key in SCALARS or key.endswith("_hooks"):
             continue
         a, b = vars(one).get(key), vars(two).get(key)

@@ -159,9 +159,10 @@ def main() -> None:
     """Fork a worker for each line that comes in, and tell when it ends; end when nothing more can come."""
     import torch
 
-    from equipoise.sweep import worker
+    from equipoise.sweep import plugins, worker
 
-    worker.load_plugins()
+    plugins.load_plugins()
+    assert worker.entry  # its imports are what every fork shares
     torch.optim.SGD([torch.zeros(1)], lr=0.1)  # what its first use imports
     heard = b""
     while True:

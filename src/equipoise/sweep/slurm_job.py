@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.sweep.executors import local
-from equipoise.sweep.worker import load_plugins
+from equipoise.sweep.plugins import load_plugins
 from equipoise.train import Machine, Run, Summary, storage
 from equipoise.train.progress import Lines
 from equipoise.train.stop import Stopper

@@ -9,14 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from equipoise.errors import EquipoiseError, InputError
 from equipoise.train import Machine, Run, Summary, parse_duration, storage, train
 from equipoise.train.progress import Lines, Progress
 
-__all__ = ["entry", "exit_code", "load_plugins", "machine_of", "main", "parser"]
+__all__ = ["entry", "exit_code", "machine_of", "main", "parser"]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,12 +32,6 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--force", action="store_true", help="train a finished run anew")
     flags.add_argument("--parent", default=None, type=int, help=argparse.SUPPRESS)
     return flags
-
-
-def load_plugins() -> None:
-    """Import what installed packages offer under the entry point group ``equipoise.plugins``."""
-    for point in entry_points(group="equipoise.plugins"):
-        point.load()
 
 
 def _end_with(parent: int) -> None:

@@ -161,7 +161,7 @@ EXPERIMENTS = (
             "ratio",
             "How many inhibitory cells are enough?",
             f"{_NONE}: it has 4:1 throughout",
-            Variants("digits-ratio", ("ratio=1", "ratio=0.0625"), _THIN),
+            Variants("digits-ablation", (BASELINE, "ratio=1", "ratio=0.0625"), _THIN, baseline="eisnn/ablation"),
             Variants("fashion-vgg8", _RATIOS, _SMALL, baseline="eisnn/ablation"),
             Variants("vgg8", _RATIOS, baseline="eisnn/ablation"),
         ),
