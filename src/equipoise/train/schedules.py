@@ -60,7 +60,7 @@ class WarmupCosine(lr_scheduler.LRScheduler):
             return self.start + (1 - self.start) * step / self.warm
         return (1 + math.cos(math.pi * min(1.0, (step - self.warm) / (self.total - self.warm)))) / 2
 
-    def get_lr(self) -> list[float]:  # type: ignore[override]
+    def get_lr(self) -> list[Any]:  # type: ignore[override]
         """Each group's rate now."""
         return [base * self.factor(self.last_epoch) for base in self.base_lrs]
 
