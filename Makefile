@@ -49,8 +49,8 @@ bench: $(VENV)/.dev ## speed, as ratios against named baselines; be alone on the
 mutants: $(VENV)/.dev ## sabotage the core line by line; the tests must notice each time
 	$(BIN)/python -m tests.mutants
 
-results: $(VENV)/.dev ## write the results tables of the README and the guides anew from results/
-	$(BIN)/python -m equipoise.report.readme
+results: $(VENV)/.dev ## write the list of results and the tables of the guides anew from results/
+	$(BIN)/python -m equipoise.report.listing
 	$(BIN)/python -m equipoise.cli.documents
 
 screenshot: $(VENV)/.core ## pictures of the demo's page at 375 and 1280 px (needs Debian's chromium)

@@ -15,7 +15,7 @@ import pytest
 
 from equipoise import sweep
 from equipoise.cli.documents import main as documents
-from equipoise.report.readme import main as readme
+from equipoise.report.listing import main as listing
 from equipoise.train import Run
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -47,8 +47,8 @@ def test_every_row_carries_the_spec_that_made_it(path: Path) -> None:
         assert row["data"] != "cifar10" or "JPEG" in row["note"]
 
 
-def test_the_readme_table_is_that_of_the_results() -> None:
-    assert readme(["--check"]) == 0
+def test_the_list_of_results_is_that_of_the_files() -> None:
+    assert listing(["--check"]) == 0
 
 
 def test_the_tables_of_the_guides_are_those_of_the_results() -> None:

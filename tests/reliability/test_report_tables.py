@@ -12,7 +12,7 @@ import pytest
 from equipoise import report
 from equipoise.errors import InputError
 from equipoise.measure.statistics import estimate
-from equipoise.report import readme
+from equipoise.report import listing
 from equipoise.sweep import write_csv
 
 
@@ -66,7 +66,7 @@ def test_settings_that_differ_between_models_are_told_too() -> None:
 
 def test_the_readme_tells_settings_apart_within_an_experiment_alone() -> None:
     rows = [row(), row("fa"), row(experiment="other", lr=0.2), row("fa", experiment="other", lr=0.3)]
-    cells = [line.split(" | ") for line in readme.render(rows).splitlines() if line.startswith("| ")]
+    cells = [line.split(" | ") for line in listing.render(rows).splitlines() if line.startswith("| ")]
     place = cells[0].index("settings")
     assert [line[place].strip() for line in cells[2:]] == ["lr=0.2", "lr=0.3", "", ""]
 
@@ -113,7 +113,7 @@ def test_angles_by_layer() -> None:
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "README.md").write_text(
-        f"# before\n{readme.BEGIN}\nold\n{readme.END}\nafter | text\n", encoding="utf-8"
+        f"# before\n{listing.BEGIN}\nold\n{listing.END}\nafter | text\n", encoding="utf-8"
     )
     rows = [r | {"angle": 60.0 + i} for i, r in enumerate([row("fa|dfa", s, 0.5 + s / 100) for s in range(3)])]
     write_csv([*FINE, *rows], tmp_path / "results" / "train.csv")
@@ -122,7 +122,7 @@ def project(tmp_path):
 
 
 def run(project, *more: str) -> int:
-    return readme.main(["--results", str(project / "results"), "--readme", str(project / "README.md"), *more])
+    return listing.main(["--results", str(project / "results"), "--page", str(project / "README.md"), *more])
 
 
 def test_the_readme_says_what_the_files_say(project) -> None:
@@ -130,8 +130,8 @@ def test_the_readme_says_what_the_files_say(project) -> None:
     assert "old" in (project / "README.md").read_text(encoding="utf-8")
     assert run(project) == 0
     text = (project / "README.md").read_text(encoding="utf-8")
-    assert text.startswith(f"# before\n{readme.BEGIN}\n")
-    assert text.endswith(f"{readme.END}\nafter | text\n")
+    assert text.startswith(f"# before\n{listing.BEGIN}\n")
+    assert text.endswith(f"{listing.END}\nafter | text\n")
     half = 100 * estimate([0.9, 0.92, 0.94]).half
     assert f"| train | digits | mlp:64-100-10 | bp | 92.0 ± {half:.1f} |  | 3 | paper | cpu |" in text
     assert r"| fa\|dfa | 51.0 ± 2.5 | 61.0 ± 2.5 | 3 |" in text
@@ -147,7 +147,7 @@ def test_short_runs_stay_out_of_the_readme(project) -> None:
 
 
 def test_what_a_data_set_wants_said_stands_under_the_table_once() -> None:
-    text = readme.render([row(seed=s) | {"note": "JPEG copies"} for s in range(2)] + [row("fa")])
+    text = listing.render([row(seed=s) | {"note": "JPEG copies"} for s in range(2)] + [row("fa")])
     assert text.endswith("|\n\nJPEG copies")
 
 
@@ -163,27 +163,27 @@ def test_no_results_are_said_so(project) -> None:
     assert "No results yet." in (project / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("text", ["no marks", f"{readme.END}\n{readme.BEGIN}", f"{readme.BEGIN}{readme.END}" * 2])
+@pytest.mark.parametrize("text", ["no marks", f"{listing.END}\n{listing.BEGIN}", f"{listing.BEGIN}{listing.END}" * 2])
 def test_a_readme_without_its_marks_is_refused(project, text: str, capsys) -> None:
     (project / "README.md").write_text(text)
     assert run(project) == 2
     assert "results:begin" in capsys.readouterr().err
     assert (project / "README.md").read_text() == text
     with pytest.raises(InputError):
-        readme.replace(text, "block")
+        listing.replace(text, "block")
 
 
 def test_missing_files_are_one_line_each(project, capsys) -> None:
     (project / "README.md").unlink()
     assert run(project) == 2
-    assert readme.main(["--results", str(project / "nowhere"), "--readme", __file__]) == 2
+    assert listing.main(["--results", str(project / "nowhere"), "--page", __file__]) == 2
     assert capsys.readouterr().err.count("\n") == 2
 
 
 def test_it_runs_as_a_module_without_a_warning(project) -> None:
-    command = [sys.executable, "-W", "error", "-m", "equipoise.report.readme", "--check"]
+    command = [sys.executable, "-W", "error", "-m", "equipoise.report.listing", "--check"]
     done = subprocess.run(
-        [*command, "--results", project / "results", "--readme", project / "README.md"],
+        [*command, "--results", project / "results", "--page", project / "README.md"],
         capture_output=True,
         text=True,
         check=False,

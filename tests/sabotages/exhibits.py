@@ -12,7 +12,7 @@ REPORT = "src/equipoise/cli/report.py"
 RUN = "src/equipoise/cli/run.py"
 CURVES = "src/equipoise/plots/curves.py"
 SPREAD = "src/equipoise/plots/distributions.py"
-README = "src/equipoise/report/readme.py"
+README = "src/equipoise/report/listing.py"
 
 SHARED = ("tests/reliability/test_exhibits.py",)
 MADE_UP = ("tests/reliability/test_pepita_exhibits.py",)

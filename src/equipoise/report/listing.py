@@ -1,8 +1,8 @@
-"""The README's results table, written from the CSV files under ``results/``.
+"""The list of all results, a page written from the CSV files under ``results/``.
 
-    python -m equipoise.report.readme [--check] [--results FOLDER] [--readme FILE]
+    python -m equipoise.report.listing [--check] [--results FOLDER] [--page FILE]
 
-``--check`` changes nothing and fails when the README is out of date. Exit codes: 0, 1 (out of date), 2 (bad input).
+``--check`` changes nothing and fails when the page is out of date. Exit codes: 0, 1 (out of date), 2 (bad input).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ INTRODUCTION = (
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """The rows of every CSV file in ``folder`` that holds one finished run per row, but for smoke and quick ones."""
+    """The rows of every CSV file in ``folder`` that holds one finished run per row, short ones and those of rate 0 left out."""
     from equipoise.sweep import read_csv
 
     if not folder.is_dir():
         raise InputError(f"there is no folder '{folder}'; run an experiment and keep its CSV there")
     tables = [read_csv(path) for path in sorted(folder.rglob("*.csv"))]
     rows = [row for table in tables for row in table if all(name in row for name in NEEDED)]
-    # Shorter runs are kept beside the full ones, and stay out of a table that people quote.
-    return [row for row in rows if not str(row.get("preset") or "").startswith(SHORT)]
+    # Shorter runs are kept beside the full ones, and stay out of a table that people quote; so do looks at the start.
+    return [row for row in rows if not str(row.get("preset") or "").startswith(SHORT) and row.get("lr") != 0]
 
 
 def render(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -66,40 +66,42 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
 def replace(text: str, block: str) -> str:
     """``text`` with ``block`` between the two marks, which must be there once each, in order."""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise InputError(f"the README must hold '{BEGIN}' and then '{END}', once each")
+        raise InputError(f"the page must hold '{BEGIN}' and then '{END}', once each")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     return f"{before}{BEGIN}\n{block}\n{END}{after}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m equipoise.report.readme", description="Write the results table.")
+    parser = argparse.ArgumentParser(
+        prog="python -m equipoise.report.listing", description="Write the list of results."
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; fail when the table is out of date")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the CSV files")
-    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="the file to change")
+    parser.add_argument("--page", type=Path, default=Path("docs/results.md"), help="the file to change")
     given = parser.parse_args(argv)
     try:
-        return _update(given.results, given.readme, check=given.check)
+        return _update(given.results, given.page, check=given.check)
     except EquipoiseError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
 
 
-def _update(results: Path, readme: Path, *, check: bool) -> int:
+def _update(results: Path, page: Path, *, check: bool) -> int:
     from equipoise.report.page import write
 
     try:
-        old = readme.read_text(encoding="utf-8")
+        old = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read '{readme}': {error}") from None
+        raise InputError(f"cannot read '{page}': {error}") from None
     new = replace(old, render(read_results(results)))
     if new == old:
         return 0
     if check:
-        sys.stderr.write(f"'{readme}' is out of date with '{results}'; run: make results\n")
+        sys.stderr.write(f"'{page}' is out of date with '{results}'; run: make results\n")
         return 1
-    write(readme, new)
-    sys.stdout.write(f"wrote the results table of '{readme}'\n")
+    write(page, new)
+    sys.stdout.write(f"wrote the list of results in '{page}'\n")
     return 0
 
 
