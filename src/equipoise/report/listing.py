@@ -34,7 +34,7 @@ INTRODUCTION = (
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """The rows of every CSV file in ``folder`` with one finished run per row; short ones and rates of 0 are left out."""
+    """The rows of every CSV file in ``folder`` with one finished run per row; short runs and rates of 0 stay out."""
     from equipoise.sweep import read_csv
 
     if not folder.is_dir():
