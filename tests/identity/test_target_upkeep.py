@@ -18,6 +18,7 @@ from equipoise.errors import InputError
 from equipoise.functional.orthogonal import distance
 from equipoise.randomness import generator
 from equipoise.rules.inverses import Inverted
+from equipoise.rules.upkeep import UpkeepOptions, sweep_
 from nets import grads
 from squares import batch, dense, kernels, orthogonal_, written
 
@@ -59,6 +60,17 @@ def test_retraction_takes_the_nearest_orthogonal_matrix_however_far_one_directio
         weight.copy_((u * torch.cat([s.new_tensor([largest]), s[1:]])) @ vh)
     kept("retract", 1, model)
     assert torch.allclose(weight, u @ vh, atol=1e-3)
+
+
+def test_a_sweep_visits_every_column_in_turn() -> None:
+    matrix = torch.eye(6, dtype=torch.float64) + 0.1 * torch.ones(6, 6, dtype=torch.float64).tril()
+    start, visited = 0, []
+    for _ in range(3):
+        before = matrix.clone()
+        start = sweep_(UpkeepOptions(upkeep="probe", strength=0.5), matrix, start, 2)
+        visited.append((matrix != before).any(0).nonzero().flatten().tolist())
+    assert visited == [[0, 1], [2, 3], [4, 5]]
+    assert start == 0
 
 
 def test_nothing_is_kept_that_was_not_asked_for() -> None:

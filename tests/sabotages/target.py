@@ -122,7 +122,7 @@ MUTANTS = (
         UPKEEP,
         "return (start + count) % len(matrix)",
         "return start",
-        host("upkeep_brings_weights_back_to_orthogonal_ones"),
+        host("a_sweep_visits_every_column_in_turn"),
     ),
     Mutant(
         "target/penalty-last-layer-left-out",
