@@ -91,9 +91,10 @@ def test_what_is_decoded_ahead_is_what_batch_gives(tmp_path: Path) -> None:
     for order, after in zip(orders, [*orders[1:], torch.tensor([])], strict=True):
         if len(order):
             seen.append(split.batch(order)[0])
+            assert isinstance(split, data.FolderSplit)
+            assert not split._asked or len(seen) == 1, "what batch gave does not stay in memory"
         split.ahead(after.long())
     assert all(torch.equal(a, b) for a, b in zip(seen, alone, strict=True))
-    assert isinstance(split, data.FolderSplit)
     assert not split._asked, "nothing stays behind in memory"
     twin = split.take(torch.tensor([16, 2]))
     twin.ahead(torch.tensor([1]))
