@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Kill a sweep at random until it has finished, and compare its table with that of a sweep that nobody touched.
 
-    python scripts/kill_sweep.py --kills 6 --seed 1 --out /tmp/killed -- \\
+    python scripts/kill_sweep.py --kills 6 --seed 1 --out runs/killed -- \\
         equipoise run inorm/accuracy --preset quick --executor processes --workers 2
 
 The command after ``--`` is started with ``--runs OUT/killed``; its whole process group, workers included, gets SIGKILL

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from equipoise.errors import InputError, unknown_name
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "named"]
 
 Part = TypeVar("Part")
+
+
+def named(name: str, parts: Mapping[str, Part], kind: str) -> Part:
+    """The part ``name`` of a table; ``InputError`` with the nearest known name where there is none."""
+    try:
+        return parts[name]
+    except KeyError:
+        raise unknown_name(kind, name, parts) from None
 
 
 class Registry(Generic[Part]):
@@ -39,10 +47,7 @@ class Registry(Generic[Part]):
         del self._parts[name]
 
     def __getitem__(self, name: str) -> Part:
-        try:
-            return self._parts[name]
-        except KeyError:
-            raise unknown_name(self.kind, name, self._parts) from None
+        return named(name, self._parts, self.kind)
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts

@@ -1,14 +1,21 @@
-"""Calling a user's own function by its name, ``package.module:function``, with errors that say what is missing."""
+"""Code from outside: a user's function by its name, ``package.module:function``, and what installed packages add."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+from importlib.metadata import entry_points
 from typing import Any
 
 from equipoise.errors import EquipoiseError, InputError
 
-__all__ = ["call"]
+__all__ = ["call", "load_plugins"]
+
+
+def load_plugins() -> None:
+    """Import what installed packages offer under the entry point group ``equipoise.plugins``."""
+    for point in entry_points(group="equipoise.plugins"):
+        point.load()
 
 
 def call(name: str) -> Any:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from equipoise.train import Machine, Run, storage, train
+from equipoise.sweep import progress
+from equipoise.train import Machine, Run, Summary, storage, train
 from equipoise.train.progress import Quiet
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -52,6 +53,24 @@ class Watched(Quiet):
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         if metrics["epoch"] == self.at:
             signal.raise_signal(self.number)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class Kept(progress.Quiet):
+    """Keeps all that a sweep says on the way."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, int, float]] = []
+        self.words: list[str] = []
+        self.notes: list[str] = []
+
+    def done(self, summary: Summary, count: int, left: float) -> None:
+        self.said.append((summary.hash, count, left))
+
+    def within(self, words: str) -> None:
+        self.words.append(words)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -18,9 +18,9 @@ import pytest
 from equipoise import sweep
 from equipoise.errors import InputError
 from equipoise.sweep import progress, worker
-from equipoise.train import Machine, Run, Summary, train
+from equipoise.train import Machine, Run, train
 from equipoise.train import state as checkpoint
-from reliability._sessions import TESTS, digest, stopped
+from reliability._sessions import TESTS, Kept, digest, stopped
 
 SMALL = Run(epochs=1, train_limit=200)
 LONG = "reliability._nets:noisy"
@@ -38,22 +38,6 @@ def _worker_command(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def seeds(count: int, **fields: Any) -> list[Run]:
     return [Run.from_json(SMALL.to_dict() | {"seed": seed} | fields) for seed in range(count)]
-
-
-class Kept(progress.Quiet):
-    def __init__(self) -> None:
-        self.said: list[tuple[str, int, float]] = []
-        self.words: list[str] = []
-        self.notes: list[str] = []
-
-    def done(self, summary: Summary, count: int, left: float) -> None:
-        self.said.append((summary.hash, count, left))
-
-    def within(self, words: str) -> None:
-        self.words.append(words)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def test_local_runs_each_hash_once_and_in_the_order_given(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from equipoise import population, sweep
 from equipoise.population import Population
-from equipoise.sweep import progress
 from equipoise.train import Machine, Run, Summary, read_weights, storage, train
+from reliability._sessions import Kept
 
 BASE = {"model": "mlp:64-8-10", "precision": "float64", "epochs": 3, "train_limit": 60, "test_limit": 30}
 FILES = {".lock", "metrics.jsonl", "spec.json", "summary.json", "weights.safetensors"}
@@ -39,14 +39,6 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, *, at: int, by: Any) -> None:
         return own(self)
 
     monkeypatch.setattr(Population, "step", step)
-
-
-class Kept(progress.Quiet):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def test_folders_are_those_of_solo_runs(tmp_path: Path) -> None:

@@ -19,25 +19,13 @@ import pytest
 import equipoise.sweep.slurm  # noqa: F401 (the function of that name hides the module)
 from equipoise import sweep
 from equipoise.errors import InputError
-from equipoise.sweep import progress
 from equipoise.sweep.slurm_job import Job, outcome_file
 from equipoise.sweep.slurm_queue import Options, Queue, Ticket
 from equipoise.train import Machine, Run, Summary, storage, train
 from equipoise.train.stop import Stopper
+from reliability._sessions import Kept
 
 RUNS = [Run(epochs=1, train_limit=60, test_limit=60, seed=seed) for seed in range(3)]
-
-
-class Kept(progress.Quiet):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.words: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def within(self, words: str) -> None:
-        self.words.append(words)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ MUTANTS = (
     Mutant("ground/registry-swallows-part", REGISTRY, "            return part\n", "            return None\n", GROUND),
     Mutant("ground/registry-unsorted", REGISTRY, "iter(sorted(self._parts))", "iter(self._parts)", GROUND),
     Mutant("ground/registry-keeps-removed", REGISTRY, "        del self._parts[name]\n", "", GROUND),
-    Mutant("ground/registry-shows-key-error", REGISTRY, "self._parts) from None", "self._parts)", GROUND),
+    Mutant("ground/registry-shows-key-error", REGISTRY, "name, parts) from None", "name, parts)", GROUND),
     Mutant("ground/no-suggestion", ERRORS, "cutoff=0.5", "cutoff=0.99", GROUND),
     Mutant("ground/suggests-anything", ERRORS, "cutoff=0.5", "cutoff=0.0", GROUND),
     Mutant("ground/hides-known-names", ERRORS, "', '.join(names) or 'none'", "'many'", GROUND),

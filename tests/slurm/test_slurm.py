@@ -19,9 +19,8 @@ import pytest
 
 from equipoise import sweep
 from equipoise.errors import InputError
-from equipoise.sweep import progress
 from equipoise.train import Machine, Run, Summary, train
-from reliability._sessions import digest
+from reliability._sessions import Kept, digest
 
 pytestmark = pytest.mark.skipif(not os.environ.get("EQUIPOISE_TEST_SLURM"), reason="`make test-slurm` runs these")
 
@@ -29,18 +28,6 @@ SMALL = Run(epochs=1, train_limit=200)
 LONG = Run(epochs=150)
 OPTIONS = {"time": "10m"}
 LATE = 240.0
-
-
-class Kept(progress.Quiet):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.words: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def within(self, words: str) -> None:
-        self.words.append(words)
 
 
 def ask(*command: str) -> list[str]:

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from equipoise._version import __version__
 from equipoise.errors import EquipoiseError, LostRank, unknown_name
+from equipoise.user_code import load_plugins
 
 __all__ = ["COMMANDS", "main"]
 
@@ -41,14 +42,6 @@ def _help() -> str:
         + "\n".join(lines)
         + "\n\n`equipoise COMMAND --help` tells the rest; --debug shows tracebacks.\n"
     )
-
-
-def _plugins() -> None:
-    """Import what installed packages offer under the entry point group ``equipoise.plugins``."""
-    from importlib.metadata import entry_points
-
-    for point in entry_points(group="equipoise.plugins"):
-        point.load()
 
 
 def _import_from_here() -> None:
@@ -93,7 +86,7 @@ def _dispatch(argv: Sequence[str], *, process: bool) -> int:
         raise unknown_name("command", command, COMMANDS)
     _import_from_here()
     with _ends_at_once() if process else contextlib.nullcontext():
-        _plugins()
+        load_plugins()
         module = _command(command)
     return module.main(rest)
 

@@ -8,12 +8,13 @@ from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 from equipoise.errors import InputError
 from equipoise.train import Machine, parse_duration
 
-__all__ = ["Where", "option_table", "parse", "take"]
+__all__ = ["Where", "looking", "option_table", "parse", "take"]
 
 Given = TypeVar("Given")
 
@@ -190,3 +191,16 @@ def parse(
         )
     flags = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in argv}
     return _checked(given.settings, what, flags), given.machine
+
+
+def looking(flags: type[Given], argv: Sequence[str], *, command: str, description: str) -> tuple[Given, Path]:
+    """Flags of a command that looks at the folder ``runs``, which may come first without its name; and the folder."""
+    import tyro
+
+    words = ["--runs", *argv] if argv and not argv[0].startswith("-") else list(argv)
+    annotated: Any = Annotated[flags, tyro.conf.OmitArgPrefixes]
+    given: Any = tyro.cli(annotated, args=words, prog=f"equipoise {command}", description=description)
+    root = Path(given.runs)
+    if not root.is_dir():
+        raise InputError(f"there is no folder '{root}'; name the one that `equipoise run` wrote (--runs)")
+    return given, root

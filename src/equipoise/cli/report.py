@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 from equipoise import report, sweep
 from equipoise.cli.drawings import svg
+from equipoise.cli.flags import looking
 from equipoise.cli.pages import Display, displays, page_of, shown_by, shows, with_columns
-from equipoise.errors import InputError, unknown_name
+from equipoise.errors import unknown_name
 from equipoise.papers import load_all
 from equipoise.papers.exhibits import Row
 
@@ -40,14 +40,7 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Write the page (and the tables) and say where they are."""
-    import tyro
-
-    annotated = Annotated[Flags, tyro.conf.OmitArgPrefixes]
-    words = ["--runs", *argv] if argv and not argv[0].startswith("-") else list(argv)
-    flags: Flags = tyro.cli(annotated, args=words, prog="equipoise report", description="Report on finished runs.")  # type: ignore[arg-type]
-    root = Path(flags.runs)
-    if not root.is_dir():
-        raise InputError(f"there is no folder '{root}'; name the one that `equipoise run` wrote (--runs)")
+    flags, root = looking(Flags, argv, command="report", description="Report on finished runs.")
     load_all()
     problems: list[str] = []
     every = sweep.collect(root, problems=problems)

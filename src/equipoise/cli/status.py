@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
 from equipoise import report, sweep
+from equipoise.cli.flags import looking
 from equipoise.cli.outcome import show_table
-from equipoise.errors import InputError
 from equipoise.sweep import Count, State
 from equipoise.sweep.progress import duration
 from equipoise.sweep.status import STATES
@@ -35,14 +33,7 @@ class Flags:
 
 def main(argv: Sequence[str]) -> int:
     """Print the counts by experiment, what is under way and why others are not; 0 unless the folder is missing."""
-    import tyro
-
-    annotated = Annotated[Flags, tyro.conf.OmitArgPrefixes]
-    words = ["--runs", *argv] if argv and not argv[0].startswith("-") else list(argv)
-    flags: Flags = tyro.cli(annotated, args=words, prog="equipoise status", description="How the runs stand.")  # type: ignore[arg-type]
-    root = Path(flags.runs)
-    if not root.is_dir():
-        raise InputError(f"there is no folder '{root}'; name the one that `equipoise run` wrote (--runs)")
+    flags, root = looking(Flags, argv, command="status", description="How the runs stand.")
     states = [one for one in sweep.survey(root) if flags.experiment in (None, one.experiment)]
     sys.stdout.write(f"{Count.of(states)}\n")
     if states:

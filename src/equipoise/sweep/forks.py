@@ -6,6 +6,7 @@ To import torch takes seconds, to fork milliseconds; a sweep of short runs would
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from equipoise import data
+from equipoise.user_code import load_plugins
 
 __all__ = ["Forked", "Forks", "main", "possible"]
 
@@ -159,10 +161,8 @@ def main() -> None:
     """Fork a worker for each line that comes in, and tell when it ends; end when nothing more can come."""
     import torch
 
-    from equipoise.sweep import plugins, worker
-
-    plugins.load_plugins()
-    assert worker.entry  # its imports are what every fork shares
+    importlib.import_module("equipoise.sweep.worker")  # so that every fork shares it
+    load_plugins()
     torch.optim.SGD([torch.zeros(1)], lr=0.1)  # what its first use imports
     heard = b""
     while True:

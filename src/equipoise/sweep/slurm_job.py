@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from equipoise.sweep.executors import local
-from equipoise.sweep.plugins import load_plugins
 from equipoise.train import Machine, Run, Summary, storage
 from equipoise.train.progress import Lines
 from equipoise.train.stop import Stopper
+from equipoise.user_code import load_plugins
 
 __all__ = ["Job", "outcome_file"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from equipoise.errors import unknown_name
+from equipoise.registry import named
 from equipoise.train import Run
 
 __all__ = ["NETWORKS", "Network", "Scale", "label_of", "network", "plain"]
@@ -213,9 +213,7 @@ class Scale:
 
 def network(name: str) -> Network:
     """The network ``name``; ``InputError`` with the nearest known one."""
-    if name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
-    return NETWORKS[name]
+    return named(name, NETWORKS, "network")
 
 
 def plain(name: str, seed: int, scale: Scale, *, experiment: str, **changes: Any) -> Run:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from equipoise.errors import InputError, unknown_name
+from equipoise.errors import InputError
 from equipoise.papers.eisnn.networks import NETWORKS, Network, options_of
+from equipoise.registry import named
 from equipoise.train import Run
 
 __all__ = ["BASELINE", "CONDITIONS", "RATIOS", "Condition", "Scale", "condition", "condition_of", "network", "plain"]
@@ -97,16 +98,12 @@ class Scale:
 
 def network(name: str) -> Network:
     """The network ``name``; ``InputError`` for one that is not there."""
-    if name not in NETWORKS:
-        raise unknown_name("network of these experiments,", name, NETWORKS)
-    return NETWORKS[name]
+    return named(name, NETWORKS, "network of these experiments,")
 
 
 def condition(name: str) -> Condition:
     """The condition ``name``; ``InputError`` for one that is not there."""
-    if name not in CONDITIONS:
-        raise unknown_name("condition", name, CONDITIONS)
-    return CONDITIONS[name]
+    return named(name, CONDITIONS, "condition")
 
 
 def _short(value: float) -> float:

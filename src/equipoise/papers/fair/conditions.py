@@ -15,6 +15,7 @@ import torch
 
 from equipoise.errors import InputError, unknown_name
 from equipoise.randomness import generator
+from equipoise.registry import named
 from equipoise.sweep import LogUniform
 from equipoise.train import Run
 
@@ -226,5 +227,4 @@ def check(names: Sequence[str], known: Mapping[str, Any], what: str) -> None:
     if not names:
         raise InputError(f"a comparison needs at least one {what}")
     for name in names:
-        if name not in known:
-            raise unknown_name(f"{what} of these experiments,", name, known)
+        named(name, known, f"{what} of these experiments,")

@@ -71,9 +71,20 @@ class Compared:
     scale: Scale = field(default_factory=Scale)
     chosen: dict[str, Any] = field(default_factory=dict)
 
-    def cells(self) -> list[Cell]:
-        """The lines that are trained."""
+    def lines(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Names of networks or circuits, and of methods, that make the lines together."""
         raise NotImplementedError
+
+    def cells(self) -> list[Cell]:
+        """Every method at every place that does not refuse it, data set by data set."""
+        places, methods = self.lines()
+        return [
+            Cell(data, place, name)
+            for data in self.data
+            for place in places
+            for name in methods
+            if not refused(place, name)
+        ]
 
     def tried(self) -> list[Draw]:
         """The draws, which every line tries."""
@@ -144,20 +155,13 @@ class Rules(Compared):
     networks: tuple[str, ...] = ("dense-2",)
 
     def __post_init__(self) -> None:
-        for names, known, what in (
-            *((self.methods, METHODS, "method"), (self.networks, NETWORKS, "network"), (self.data, IMAGES, "data set")),
-        ):
-            check(names, known, what)
+        check(self.methods, METHODS, "method")
+        check(self.networks, NETWORKS, "network")
+        check(self.data, IMAGES, "data set")
 
-    def cells(self) -> list[Cell]:
-        """Every method on every network that does not refuse it, data set by data set."""
-        return [
-            Cell(data, place, name)
-            for data in self.data
-            for place in self.networks
-            for name in self.methods
-            if not refused(place, name)
-        ]
+    def lines(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Networks and methods."""
+        return self.networks, self.methods
 
 
 @dataclass(frozen=True)
@@ -179,20 +183,13 @@ class Circuits(Compared):
     rules: tuple[str, ...] = ("bp", "fa", "dfa", "pepita")
 
     def __post_init__(self) -> None:
-        for names, known, what in (
-            *((self.circuits, CIRCUITS, "circuit"), (self.rules, METHODS, "rule"), (self.data, IMAGES, "data set")),
-        ):
-            check(names, known, what)
+        check(self.circuits, CIRCUITS, "circuit")
+        check(self.rules, METHODS, "rule")
+        check(self.data, IMAGES, "data set")
 
-    def cells(self) -> list[Cell]:
-        """Every circuit under every rule that trains it, data set by data set."""
-        return [
-            Cell(data, place, name)
-            for data in self.data
-            for place in self.circuits
-            for name in self.rules
-            if not refused(place, name)
-        ]
+    def lines(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Circuits and rules."""
+        return self.circuits, self.rules
 
 
 @dataclass(frozen=True)

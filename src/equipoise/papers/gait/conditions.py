@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from equipoise.errors import InputError, unknown_name
+from equipoise.errors import InputError
+from equipoise.registry import named
 from equipoise.train import Run
 
 __all__ = [
@@ -182,16 +183,12 @@ class Scale:
 
 def network(name: str) -> Network:
     """The network ``name``; ``InputError`` for one that is not there."""
-    if name not in NETWORKS:
-        raise unknown_name("network of these experiments,", name, NETWORKS)
-    return NETWORKS[name]
+    return named(name, NETWORKS, "network of these experiments,")
 
 
 def condition(name: str) -> Condition:
     """The condition ``name``; ``InputError`` for one that is not there."""
-    if name not in CONDITIONS:
-        raise unknown_name("condition", name, CONDITIONS)
-    return CONDITIONS[name]
+    return named(name, CONDITIONS, "condition")
 
 
 def _home(what: str, one: Network) -> str:

@@ -13,6 +13,7 @@ import torch
 from equipoise.errors import InputError, unknown_name
 from equipoise.papers.picking import MINUS
 from equipoise.randomness import generator
+from equipoise.registry import named
 from equipoise.train import Run
 
 __all__ = [
@@ -191,9 +192,7 @@ def draws(count: int, *, seed: int = 0, upper: bool = False) -> list[Draw]:
 
 def plain(name: str, draw: Draw, shift: float, seed: int, scale: Scale, **changes: Any) -> Run:
     """The condition ``name`` at one draw and one range of luminance, with ``changes``."""
-    if name not in CONDITIONS:
-        raise unknown_name("condition", name, CONDITIONS)
-    condition = CONDITIONS[name]
+    condition = named(name, CONDITIONS, "condition")
     run = Run(
         experiment=condition.home,
         model=condition.model(f"{INPUTS[scale.data]}-{draw.width}-{draw.width}-10"),

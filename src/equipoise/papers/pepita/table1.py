@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from equipoise.errors import unknown_name
 from equipoise.papers.studies import by_rule, check_by_rule
+from equipoise.registry import named
 from equipoise.train import Run
 
 __all__ = ["COLUMNS", "NAME", "RULES", "VERSION", "Column", "Grid", "Scale", "cell", "column_of"]
@@ -104,9 +104,7 @@ def cell(column: str, rule: str, seed: int, scale: Scale, **changes: Any) -> Run
     No validation split, no augmentation, momentum 0.9, the last epoch counts. Angles to backpropagation and norms
     are measured on the way, and for PEPITA on dense networks the product of the weights against F.
     """
-    if column not in COLUMNS:
-        raise unknown_name("column", column, COLUMNS)
-    one = COLUMNS[column]
+    one = named(column, COLUMNS, "column")
     fields: dict[str, Any] = {
         "experiment": NAME,
         "version": VERSION,
