@@ -20,6 +20,7 @@ __all__ = ["BASELINE", "CONDITIONS", "RATIOS", "Condition", "Scale", "condition"
 
 BASELINE = "ei"
 BATCHNORM = {"lr": 0.1, "weight_decay": 1e-4}  # the paper's, for every BN twin; no warm-up
+ADAM = 1e-3  # its usual rate, for circuits and twins alike, without weight decay
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Scale:
         width: channels, as a share of the network's
         steps: time steps; the network's own if not given
         rate: multiplies every learning rate
+        optimizer: sgd, the paper's with momentum; or adam, at 0.001 without weight decay for circuits and twins alike
         clip: largest norm of the whole gradient; the paper has none
         train_limit: keep that many random training samples
         test_limit: keep that many random test samples
@@ -83,6 +85,7 @@ class Scale:
     width: float = 1.0
     steps: int | None = None
     rate: float = 1.0
+    optimizer: str = "sgd"
     clip: float | None = None
     train_limit: int | None = None
     test_limit: int | None = None
@@ -94,6 +97,8 @@ class Scale:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"--{name} is {value}; it must be above 0")
+        if self.optimizer not in ("sgd", "adam"):
+            raise InputError(f"--optimizer is '{self.optimizer}'; these experiments know sgd and adam")
 
 
 def network(name: str) -> Network:
@@ -115,6 +120,8 @@ def plain(where: str | Network, what: str, seed: int, scale: Scale, **changes: A
     one, how = network(where) if isinstance(where, str) else where, condition(what)
     epochs = scale.epochs or one.epochs
     warmup = 0.0 if how.batchnorm else one.warmup * epochs / one.epochs
+    adam = scale.optimizer == "adam"
+    rate = ADAM if adam else BATCHNORM["lr"] if how.batchnorm else one.rate
     decay = BATCHNORM["weight_decay"] if how.batchnorm else one.decay
     fields = {
         "experiment": one.home,
@@ -122,8 +129,9 @@ def plain(where: str | Network, what: str, seed: int, scale: Scale, **changes: A
         "data": one.data,
         "rule": how.rule,
         "options": dict(how.rule_options),
-        "lr": scale.rate * (BATCHNORM["lr"] if how.batchnorm else one.rate),
-        "optimizer_options": {"momentum": 0.9, "weight_decay": decay},
+        "lr": scale.rate * rate,
+        "optimizer": scale.optimizer,
+        "optimizer_options": {} if adam else {"momentum": 0.9, "weight_decay": decay},
         "scheduler": "warmup_cosine",
         "scheduler_options": {"warmup": _short(warmup), "start": _short(one.start / one.rate)} if warmup else {},
         "init_batch": one.batch if how.start else 0,
