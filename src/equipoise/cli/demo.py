@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from equipoise import data, measure, models, plots, report, rules, sweep
-from equipoise.cli import balanced, lighting
+from equipoise.cli import balanced, firing, lighting
 from equipoise.cli.flags import Where, take
 from equipoise.cli.outcome import show_table
 from equipoise.cli.pages import displays, page_of
@@ -132,7 +132,7 @@ def _degrees(angle: float | None) -> str:
 
 def _name(kind: str, run: Run) -> str:
     """The row of a run: its rule, or the circuit of a network in changing light."""
-    return lighting.label(run) if kind == "light" else run.rule
+    return {"light": lighting, "spiking": firing}[kind].label(run) if kind in ("light", "spiking") else run.rule
 
 
 def _train(run: Run, kind: str, where: Where, board: Board) -> Summary:
@@ -175,7 +175,8 @@ def _plan(names: Sequence[str]) -> list[tuple[str, Run]]:
         ("inverse", dataclasses.replace(INVERTIBLE, rule=name, options=dict(INVERTING.get(name, {})), preset="demo"))
         for name in ("bp", *inverting)
     ]
-    return found + [("light", run) for run in lighting.runs(SEEDS)]
+    found += [("light", run) for run in lighting.runs(SEEDS)]
+    return found + [("spiking", run) for run in firing.runs()]
 
 
 def _parted(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -256,8 +257,10 @@ def main(argv: Sequence[str]) -> int:
     show_table(balanced.table(found))
     lit = [r for r in rows if r["experiment"] == lighting.LIGHT.experiment]
     show_table(lighting.table(lit))
-    shown = displays([r for r in rows if r not in lit], histories, folder)
-    first = [_opening(table), lighting.section(lit, histories), balanced.section(found)]
+    fired = [r for r in rows if r["experiment"] == firing.SPIKING.experiment]
+    show_table(firing.table(fired))
+    shown = displays([r for r in rows if r not in lit and r not in fired], histories, folder)
+    first = [_opening(table), lighting.section(lit, histories), firing.section(fired, folder), balanced.section(found)]
     page = page_of("Equipoise: the demo", shown, first=first, about=SECTIONS)
     target = report.write(Path(folder) / "report.html", page)
     sys.stdout.write(f"page: {target}   ({time.perf_counter() - begun:.0f} s)\n")
