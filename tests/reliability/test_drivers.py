@@ -141,6 +141,25 @@ def test_workers_are_forked_and_end_each_in_its_own_way(tmp_path: Path) -> None:
     assert digest(SMALL.folder(tmp_path)) == digest(SMALL.folder(tmp_path / "alone"))
 
 
+def test_workers_of_several_threads_are_forked_too(tmp_path: Path) -> None:
+    """A fork has none of the threads that its parent computed with, and waits for them for ever."""
+    spec = tmp_path / "spec.json"
+    spec.write_text(SMALL.to_json())
+    given = forks.Forks(os.environ | {"OMP_NUM_THREADS": "2"})
+    try:
+        words = ["--spec", str(spec), "--runs", str(tmp_path), "--threads", "2"]
+        one = given.start(words, tmp_path / "log", data="digits", folder=None)
+        end = time.monotonic() + 60
+        while one.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        one.kill()
+        one.wait()
+        assert one.returncode == 0, "it hung"
+        assert Summary.read(SMALL.folder(tmp_path)).threads == 2
+    finally:
+        given.close()
+
+
 @pytest.mark.slow
 def test_workers_start_without_the_process_that_forks_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object, **__: object) -> None:

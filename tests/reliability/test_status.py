@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -88,9 +89,54 @@ def test_a_lock_names_its_holder_and_no_other_process_with_that_number(tmp_path:
     (tmp_path / ".lock").write_text(f"{os.getpid()} {holder.host}")  # left by a kill; the number is ours by now
     stale = lock.holder(tmp_path)
     assert stale is not None
-    assert stale.alive is not Path("/proc/locks").exists()
-    (tmp_path / ".lock").write_text("1 another-host")
-    assert lock.holder(tmp_path) == lock.Holder("1", "another-host", True)
+    assert not stale.alive
+
+
+def test_the_dead_of_another_host_are_waited_for_for_a_while_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that died, or a container with a new name: what the kernel lets go of is free, whatever it names."""
+    run = tiny()
+    folder = run.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(run.to_json())
+    (folder / ".lock").write_text("4242 node17")
+    assert lock.holder(folder) == lock.Holder("4242", "node17", False)
+    assert not sweep.turns.taken(run, Machine(runs=tmp_path))
+    assert states(tmp_path) == {run.hash: "killed"}
+    monkeypatch.setattr(lock, "_remote", lambda folder: True)  # its locks may not reach this host
+    assert sweep.turns.taken(run, Machine(runs=tmp_path))
+    assert states(tmp_path) == {run.hash: "running"}
+    old = time.time() - lock.FRESH - 1
+    for name in (".lock", "spec.json"):
+        os.utime(folder / name, (old, old))
+    assert not sweep.turns.taken(run, Machine(runs=tmp_path))
+    (found,) = sweep.execute([run], Machine(runs=tmp_path))
+    assert found.status == "finished"
+
+
+def test_who_only_looks_keeps_nobody_out(tmp_path: Path) -> None:
+    """One that looks has a shared lock for a moment; whoever comes to train tries again."""
+    import fcntl
+
+    (tmp_path / ".lock").touch()
+    looking = (tmp_path / ".lock").open("rb")
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    threading.Timer(0.02, looking.close).start()
+    with lock.hold(tmp_path):
+        assert looking.closed
+
+
+@pytest.mark.parametrize(("kind", "remote"), [("ext4 /dev/vda rw", False), ("nfs4 10.0.0.1:/home rw", True)])
+def test_where_locks_may_end_at_the_host(
+    kind: str, remote: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = os.stat(tmp_path).st_dev
+    mounts = tmp_path / "mounts"
+    lines = ["1 0 9999:1 / /other rw - nfs x rw", f"2 0 {os.major(device)}:{os.minor(device)} / / rw shared:1 - {kind}"]
+    mounts.write_text("\n".join(lines))
+    monkeypatch.setattr(lock, "_MOUNTS", mounts)
+    assert lock._remote(tmp_path) is remote
 
 
 def test_a_run_that_lies_there_twice_is_one(tmp_path: Path) -> None:

@@ -120,6 +120,9 @@ def test_the_lock_without_a_kernels_help(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / ".lock").write_text(f"{gone.pid} another-host")
     with pytest.raises(StorageError, match="another-host"), lock.hold(tmp_path):
         pytest.fail("taken from another host")
+    os.utime(tmp_path / ".lock", (0, 0))  # nothing has happened there for long
+    with lock.hold(tmp_path):
+        assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()} ")
 
 
 def test_json_says_what_is_wrong(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def main() -> None:
     """Fork a worker for each line that comes in, and tell when it ends; end when nothing more can come."""
     import torch
 
+    torch.set_num_threads(1)  # a fork has none of its parent's other threads, and would wait for them for ever
     importlib.import_module("equipoise.sweep.worker")  # so that every fork shares it
     load_plugins()
     torch.optim.SGD([torch.zeros(1)], lr=0.1)  # what its first use imports

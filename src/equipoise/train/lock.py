@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import time
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +21,13 @@ try:
 except ImportError:  # a platform without POSIX locks
     fcntl = None
 
-_LOCKS = Path("/proc/locks")  # where Linux lists who holds what, by inode
+_MOUNTS = Path("/proc/self/mountinfo")  # where Linux tells which file system a folder lies on
+_REMOTE = ("nfs", "lustre", "ceph", "cifs", "smb", "gpfs", "beegfs", "afs", "fuse", "9p", "virtiofs")
+_TRIES, _PAUSE = 5, 0.01
 
-__all__ = ["Holder", "hold", "holder"]
+__all__ = ["FRESH", "Holder", "hold", "holder"]
+
+FRESH = 120.0  # seconds since a folder's last change within which a process on another host may still be at it
 
 
 @dataclass(frozen=True)
@@ -52,20 +57,50 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path) -> Holder | None:
-    """Who holds ``folder``, None where nobody does; asking takes nothing and disturbs nobody.
+    """Who took ``folder`` and has not given it back, None where nobody has; asking keeps nobody out.
 
-    A process on another host cannot be asked, so it counts as alive.
+    The kernel's lock says whether its process is alive, whatever pid and host are named. Only on a remote file system,
+    whose locks may end at each host, does another host's process count as alive without one, and that for ``FRESH``
+    seconds after the last change in the folder.
     """
     path = folder / ".lock"
     pid, _, host = _read_owner(path).partition(" ")
     if not pid.isdigit():
         return None
-    alive = _alive(f"{pid} {host}")
-    if alive and host == socket.gethostname() and _LOCKS.exists():  # its number may be another process's by now
-        with contextlib.suppress(OSError):
-            inode = f":{path.stat().st_ino}"
-            alive = any(words.endswith(inode) for line in _LOCKS.read_text().splitlines() for words in line.split())
-    return Holder(pid, host, alive)
+    if fcntl is None:
+        return Holder(pid, host, _alive(path))
+    elsewhere = host != socket.gethostname() and _remote(folder) and _fresh(folder)
+    return Holder(pid, host, elsewhere or _locked(path))
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process has the kernel's lock on ``path``."""
+    assert fcntl is not None
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    return False
+
+
+def _remote(folder: Path) -> bool:
+    """Whether ``folder`` lies on a file system that other hosts may have, too."""
+    with contextlib.suppress(OSError):
+        device = os.stat(folder).st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        for line in _MOUNTS.read_text().splitlines():
+            mount, _, kind = line.partition(" - ")
+            if mount.split()[2] == wanted:
+                return kind.startswith(_REMOTE)
+    return False
+
+
+def _fresh(folder: Path) -> bool:
+    """Whether any file of ``folder`` was written a short while ago: its metrics, its checkpoint, its lock."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return any(abs(time.time() - entry.stat().st_mtime) < FRESH for entry in entries)
+    return False
 
 
 def _kernel_lock(path: Path) -> contextlib.ExitStack:
@@ -74,7 +109,14 @@ def _kernel_lock(path: Path) -> contextlib.ExitStack:
     stack = contextlib.ExitStack()
     try:
         file = stack.enter_context(path.open("a+b"))
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:  # perhaps somebody who only looks
+                if not left:
+                    raise
+                time.sleep(_PAUSE)
         file.truncate(0)
         file.write(_owner().encode())
         file.flush()
@@ -99,7 +141,7 @@ def _owned_file(path: Path) -> contextlib.ExitStack:
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
-            if _alive(_read_owner(path)):
+            if _alive(path):
                 raise _taken(path) from None
             path.unlink()
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -124,13 +166,13 @@ def _read_owner(path: Path) -> str:
     return ""
 
 
-def _alive(owner: str) -> bool:
-    """Whether ``owner`` may still run; a process on another host cannot be asked, so it counts as alive."""
-    pid, _, host = owner.partition(" ")
+def _alive(path: Path) -> bool:
+    """Whether the process that ``path`` names may still run, where no kernel says so; on another host: for a while."""
+    pid, _, host = _read_owner(path).partition(" ")
     if not pid.isdigit():
         return False
     if host != socket.gethostname():
-        return True
+        return _fresh(path.parent)
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
