@@ -11,6 +11,10 @@ CELLS, ONE = ("tests/identity/test_spiking.py",), ("tests/identity/test_ei_curre
 CIRCUITS = ("tests/identity/test_ei_layers.py",)
 INVARIANTS, FILES = "tests/invariants/test_spiking.py", "tests/transforms/test_spiking.py"
 ERRATA = "tests/reference/test_errata_spiking.py"
+MOMENTS = "src/equipoise/nn/ei_moments.py"
+STEP, OPTIONS = "src/equipoise/functional/spiking.py", "src/equipoise/nn/ei_options.py"
+CODES, PLACES = "src/equipoise/nn/encode.py", "tests/reliability/test_spiking_places.py"
+BATCHES = "tests/invariants/test_spiking_start.py"
 BALANCE = (f"{INVARIANTS}::test_the_start_balances_means_and_spreads_on_average_over_weights",)
 
 MUTANTS = (
@@ -43,7 +47,35 @@ MUTANTS = (
         "(1 + (u * (a / 2)).square())",
         CELLS,
     ),
-    Mutant("spiking/any-value-but-0-divides", CURRENT, "positive = d > 0", "positive = d != 0", ONE),
+    Mutant(
+        "spiking/not-a-number-counts-as-silent",
+        CURRENT,
+        "none = d <= 0",
+        "none = ~(d > 0)",
+        (f"{BATCHES}::test_weights_that_are_not_numbers_are_seen",),
+    ),
+    Mutant(
+        "spiking/frames-of-any-number",
+        TIME,
+        "tuple(frames.shape[:2]) != (self.steps, x.shape[0])",
+        "frames.shape[1] != x.shape[0]",
+        (PLACES,),
+    ),
+    Mutant(
+        "spiking/late-parts-have-no-time",
+        TIME,
+        "if module.steps != self._steps:",
+        "if module.steps is not None:",
+        (PLACES,),
+    ),
+    Mutant(
+        "spiking/states-of-any-batch", STEP, "if tuple(v.shape) != tuple(shape):", "if v.ndim != len(shape):", (PLACES,)
+    ),
+    Mutant("spiking/mean-of-the-last-batch", OPTIONS, "sums[k] += float(", "sums[k] = float(", (BATCHES,)),
+    Mutant("spiking/start-draws-codes", START, "buffer.copy_(value)", "pass", (BATCHES,)),
+    Mutant("spiking/start-drops-out", START, "        model.eval()\n", "", (BATCHES,)),
+    Mutant("spiking/codes-any-brightness", CODES, "((x >= 0) & (x <= 1)).all()", "(x >= 0).all()", (BATCHES,)),
+    Mutant("spiking/any-but-0-divides", CURRENT, "none = d <= 0", "none = d == 0", ONE),
     Mutant("spiking/least-of-the-batch", CURRENT, ".amin(_across(unit_dim), keepdim=True)", ".amin()", ONE),
     Mutant("spiking/division-sends-back-its-sign", CURRENT, "dd = -de * ratio", "dd = de * ratio", ONE),
     Mutant(
@@ -67,7 +99,7 @@ MUTANTS = (
         "pass",
         (f"{FILES}::test_a_start_from_data_is_remembered_in_a_file",),
     ),
-    Mutant("spiking/variance-of-the-sample", START, "spread / (self.rows - 1)", "spread / self.rows", BALANCE),
+    Mutant("spiking/variance-of-the-sample", MOMENTS, "spread / (self.rows - 1)", "spread / self.rows", BALANCE),
     Mutant(
         "spiking/axes-not-exchanged",
         TIME,

@@ -41,8 +41,8 @@ MUTANTS = (
     Mutant(
         "networks/residual-stream-forgets",
         RESNET,
-        "_stream(branch, x, states or {}, after, name)",
-        "_stream(branch, x, {}, after, name)",
+        "stream(branch, x, states or {}, after, name)",
+        "stream(branch, x, {}, after, name)",
         STREAMS,
     ),
     Mutant(

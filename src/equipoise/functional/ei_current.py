@@ -34,11 +34,12 @@ def _across(unit_dim: int) -> tuple[int, ...]:
 def stabilise(d: Float[Tensor, "*B"], *, unit_dim: int = -1) -> Float[Tensor, "*B"]:
     """d where it is positive, elsewhere the smallest positive value of the row; inf throughout a row without any.
 
-    What is not positive counts as 0: rounding may leave a sum of products at -1e-9. No branch, no look at the values.
+    What is not positive counts as 0: rounding may leave a sum of products at -1e-9. NaN stays NaN, also where it should
+    have stood in, so that whoever diverges is seen. No branch, no look at the values.
     """
-    positive = d > 0
-    least = torch.where(positive, d, math.inf).amin(_across(unit_dim), keepdim=True)
-    return torch.where(positive, d, least)
+    none = d <= 0  # not so for NaN
+    least = torch.where(none, math.inf, d).amin(_across(unit_dim), keepdim=True)
+    return torch.where(none, least, d)
 
 
 def _by_unit(vector: Tensor, unit_dim: int) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from equipoise.errors import InputError
+from equipoise.functional.spiking import check_constants
 from equipoise.functional.surrogates import sharpness_of, surrogates
 
 __all__ = ["ei_spikes"]
@@ -216,13 +217,17 @@ def ei_spikes(
 
     Rows are time-major; ``still``: there are B of them, which stand for every one of the ``steps``. float32 or float64,
     constants are numbers, every sequence starts from rest. Not for ``torch.func``: there take the parts one by one.
-    Raises ``InputError`` for rows that are no multiple of ``steps``, or cells that are not E and I together.
+    Raises ``InputError`` for rows that are no multiple of ``steps``, cells that are not E and I together, or constants
+    that no cell can have.
     """
     units, pool = weight_ei.shape
     if drive.ndim < 2 or drive.shape[1] != units + pool:
         raise InputError(
             f"a drive has {units} excitatory and {pool} inhibitory cells on axis 1, not {tuple(drive.shape)}"
         )
+    check_constants(leak, threshold, reset)
+    if steps < 1:
+        raise InputError(f"a sequence needs at least one time step, not steps={steps}")
     if not still and drive.shape[0] % steps:
         raise InputError(f"{tuple(drive.shape)} has no {steps} time steps in its first axis, T times the batch")
     cells = _Cells(

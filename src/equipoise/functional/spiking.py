@@ -12,6 +12,7 @@ Letters: T time (axis 0), S the shape of one step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ from equipoise.functional.lif_sequence import run
 from equipoise.functional.moments import wide
 from equipoise.functional.surrogates import sharpness_of, spike
 
-__all__ = ["RESETS", "check_constants", "lif", "lif_loop", "lif_step"]
+__all__ = ["RESETS", "check_constants", "check_state", "lif", "lif_loop", "lif_step"]
 
 RESETS = ("soft", "hard")
 Constant = float | int | Tensor
@@ -39,9 +40,18 @@ def check_constants(leak: Constant, threshold: Constant, reset: str) -> None:
         raise InputError(f"a threshold must be above 0, not {threshold}; at 0 silent cells would spike")
 
 
+def check_state(v: Tensor, shape: Sequence[int]) -> None:
+    """``InputError`` unless the potential ``v`` has the ``shape`` of one step of the currents."""
+    if tuple(v.shape) != tuple(shape):
+        raise InputError(
+            f"the potential has shape {tuple(v.shape)} and one step of the currents {tuple(shape)}: the state of "
+            "another batch or layer? pass None to start from rest"
+        )
+
+
 def lif_step(
     x: Float[Tensor, "*S"],
-    v: Float[Tensor, "*S"],
+    v: Tensor,
     *,
     leak: Constant = 0.5,
     threshold: Constant = 1.0,
@@ -50,8 +60,9 @@ def lif_step(
     sharpness: float | int | None = None,
     through_reset: bool = False,
 ) -> tuple[Float[Tensor, "*S"], Float[Tensor, "*S"]]:
-    """(spikes, potential after the reset) of one step with current ``x`` from the potential ``v``."""
+    """(spikes, potential after the reset) of one step with current ``x`` from the potential ``v`` (S)."""
     check_constants(leak, threshold, reset)
+    check_state(v, x.shape)
     h = leak * v + x
     s = spike(h - threshold, surrogate, sharpness)
     away = s if through_reset else s.detach()
@@ -64,11 +75,7 @@ def _enter(x: Tensor, v: Tensor | None) -> Tensor:
         raise InputError(f"a sequence has its time steps on axis 0, at least one; this one is {tuple(x.shape)}")
     if v is None:
         return torch.zeros_like(wide(x[0]))
-    if v.shape != x.shape[1:]:
-        raise InputError(
-            f"the potential has shape {tuple(v.shape)} and one step of the currents {tuple(x.shape[1:])}: the state of "
-            "another batch or layer? pass None to start from rest"
-        )
+    check_state(v, x.shape[1:])
     return v
 
 

@@ -135,7 +135,8 @@ class Plan:
         """Scores. In an E-I network it subtracts, whatever the other layers do: it has nothing else."""
         if self.norm != "ei":
             return started(nn.Linear(features, classes), self.init)
-        circuit: dict[str, Any] = {**self.circuit, "subtractive": True, "divisive": True}
+        dividing = ("subtractive", "divisive", "stabilise", "straight")
+        circuit = {name: value for name, value in self.circuit.items() if name not in dividing}
         return EILinear(features, classes, readout=True, **circuit)
 
     def over_time(self, layers: list[nn.Module]) -> OverTime:

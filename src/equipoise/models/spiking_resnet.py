@@ -12,8 +12,7 @@ from equipoise.models.spiking_plan import Plan, read_plan
 from equipoise.models.styles import image_sizes
 from equipoise.models.vgg import known_depth
 from equipoise.nn import OverTime
-from equipoise.nn.chain import run_rows
-from equipoise.nn.spiking import _stream
+from equipoise.nn.chain import run_rows, stream
 
 __all__ = ["SpikeAdd", "spiking_resnet"]
 
@@ -41,7 +40,7 @@ class SpikeAdd(nn.Module):
         """(the spikes of both branches, the states for the next step) in one step."""
         after: dict[str, Any] = {}
         both = [
-            _stream(branch, x, states or {}, after, name)
+            stream(branch, x, states or {}, after, name)
             for name, branch in (("body", self.body), ("shortcut", self.shortcut))
         ]
         return both[0] + both[1], after

@@ -8,7 +8,8 @@ Two short cuts, each exactly what the modules one by one compute, to rounding:
 * *joined*: a module with ``joined(input, neuron, still)`` may answer for itself and the ``LIF`` behind it.
 
 Whoever watches sees what there is without them: modules with hooks, passes under a rule's tape, ``torch.func``,
-compilation, and chains that are anything but ``nn.Sequential``.
+compilation, and chains that are anything but ``nn.Sequential``. ``stream`` is a chain a frame at a time. A part that
+cannot take its rows says so by its name.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from torch.nn.modules import module as hooks
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
+from equipoise.errors import InputError
 from equipoise.nn.onoff import OnOff
 from equipoise.nn.spiking import LIF, folded
 
-__all__ = ["ROW_WISE", "free", "run", "run_rows", "unwatched"]
+__all__ = ["ROW_WISE", "blame", "free", "run", "run_rows", "stream", "timed", "unwatched"]
 
 ROW_WISE: tuple[type[nn.Module], ...] = (
     *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm, nn.Flatten, nn.Identity, OnOff),
@@ -111,32 +113,80 @@ def _repeated(x: Tensor, steps: int) -> Tensor:
     return folded(x.expand(steps, *x.shape))
 
 
+def blame(error: Exception, part: nn.Module, x: Tensor) -> Exception:
+    """``error`` of ``part`` at the rows ``x`` as what ``OverTime`` puts the part's name to.
+
+    An ``InputError`` keeps the innermost part; a complaint of one of torch's own layers about its rows becomes one.
+    Everything else stays what it is.
+    """
+    rows = isinstance(error, RuntimeError | IndexError | ValueError | TypeError) and not isinstance(
+        error, InputError | torch.OutOfMemoryError
+    )
+    if rows and type(part) in (*ROW_WISE, *_DROPOUTS, *_NORMS):
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        error, cause = InputError(f"{type(part).__name__} cannot take rows of shape {tuple(x.shape)}: {reason}"), error
+        error.__cause__ = cause
+    if isinstance(error, InputError) and not hasattr(error, "part"):
+        error.part = part  # type: ignore[attr-defined]
+    return error
+
+
+def _next(chain: list[nn.Module], k: int, x: Tensor, steps: int, still: bool) -> tuple[Tensor, bool, int]:
+    """The k-th part of the chain on ``x``: (its output, whether that is still, how many parts are done)."""
+    part, behind = chain[k], chain[k + 1] if k + 1 < len(chain) else None
+    joined = getattr(part, "joined", None)
+    if joined is not None and type(behind) is LIF and unwatched(part) and unwatched(behind):
+        spikes = joined(x, behind, still)
+        if spikes is not None:
+            return spikes, False, 2
+    if still:
+        same = _still(part, x, steps)
+        if same is not None:
+            return same, True, 1
+        if type(part) is LIF and part.steps is not None and unwatched(part):
+            return folded(part.sequence(x.expand(steps, *x.shape))[0]), False, 1
+        x = _repeated(x, steps)
+    return part(x), False, 1
+
+
 def run(net: nn.Module, x: Tensor, steps: int, still: bool) -> Tensor:
     """``net`` on the rows ``x``, time-major: T B of them, or with ``still`` B, each for all ``steps``; out T B rows."""
-    chain = list(_parts(net))
-    after = 0
-    for k, part in enumerate(chain):
-        if k < after:
-            continue
-        behind = chain[k + 1] if k + 1 < len(chain) else None
-        joined = getattr(part, "joined", None)
-        if joined is not None and type(behind) is LIF and unwatched(part) and unwatched(behind):
-            spikes = joined(x, behind, still)
-            if spikes is not None:
-                x, still, after = spikes, False, k + 2
-                continue
-        if still:
-            same = _still(part, x, steps)
-            if same is not None:
-                x = same
-                continue
-            still = False
-            if type(part) is LIF and part.steps is not None and unwatched(part):
-                x = folded(part.sequence(x.expand(steps, *x.shape))[0])
-                continue
-            x = _repeated(x, steps)
-        x = part(x)
+    chain, k = list(_parts(net)), 0
+    while k < len(chain):
+        try:
+            x, still, done = _next(chain, k, x, steps, still)
+        except Exception as error:
+            found = blame(error, chain[k], x)
+            if found is error:
+                raise
+            raise found from error
+        k += done
     return _repeated(x, steps) if still else x
+
+
+def timed(model: nn.Module) -> Iterator[Any]:
+    """Everything in ``model`` that knows the number of steps."""
+    return (module for module in model.modules() if hasattr(module, "steps"))
+
+
+def stream(module: nn.Module, x: Tensor, states: dict[str, Any], after: dict[str, Any], name: str) -> Tensor:
+    """``module`` on one frame (B, ...), from ``states`` by the names of its parts; the next ones go into ``after``."""
+    if getattr(module, "step", None) is None and isinstance(module, nn.Sequential):
+        for child, part in module.named_children():
+            x = stream(part, x, states, after, f"{name}.{child}")
+        return x
+    try:
+        if getattr(module, "step", None) is not None:
+            x, after[name] = module.step(x, states.get(name))  # type: ignore[operator]
+            return x
+        if any(True for _ in timed(module)):
+            raise InputError(f"{type(module).__name__} holds spiking cells and is no nn.Sequential: no stream")
+        return module(x)
+    except Exception as error:
+        found = blame(error, module, x)
+        if found is error:
+            raise
+        raise found from error
 
 
 def run_rows(net: nn.Module, x: Tensor) -> Tensor:

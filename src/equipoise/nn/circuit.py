@@ -41,6 +41,8 @@ def weight_std(units: int, fan_in: int) -> float:
 
 def pool_size(units: int, ratio: float, pool: int | None) -> int:
     """The width of an inhibitory pool: ``pool`` cells, or max(1, floor(ratio * units))."""
+    if not (pool is None or isinstance(pool, int)):
+        raise InputError(f"a pool is a whole number of cells, not {pool}; ratio is for shares of the layer's")
     if pool is None:
         if not 0 < ratio < math.inf:
             raise InputError(f"ratio is the pool's width over the layer's, above 0, not {ratio}")
@@ -94,6 +96,10 @@ class Circuit(nn.Module):
 
     def _within(self, x: Tensor, weight: Tensor) -> Tensor:
         """The drive of cells by cells of the same layer (and position): weight (post, pre)."""
+        raise NotImplementedError
+
+    def _axis(self, weight: Tensor) -> tuple[int | None, int, int]:
+        """(number of axes of an input, None: any; its axis that holds the inputs; how many ``weight`` takes there)."""
         raise NotImplementedError
 
     def _by_unit(self, vector: Tensor) -> Tensor:
@@ -162,7 +168,14 @@ class Circuit(nn.Module):
         return batch
 
     def _enter(self, h: Tensor) -> None:
-        """The checks of a forward pass: none but under ``equipoise.debug()``."""
+        """The checks of a forward pass: of the input's shape, and under ``equipoise.debug()`` of values."""
+        axes, place, inputs = self._axis(getattr(self, self.projections[0]))
+        if h.ndim < 1 or (axes and h.ndim != axes) or h.shape[place] != inputs:
+            wanted = f"(batch, {inputs}, height, width)" if axes else f"(..., {inputs})"
+            raise InputError(
+                f"{type(self).__name__} takes {wanted}, and this input is {tuple(h.shape)}: another size, or "
+                "its batch or time on another axis (frames: encoder=None)?"
+            )
         if debugging():
             self.check_(h)
 
@@ -175,6 +188,9 @@ class Dense:
 
     def _shape(self, cells: int) -> tuple[int, ...]:
         return (cells, self.fan_in)
+
+    def _axis(self, weight: Tensor) -> tuple[int | None, int, int]:
+        return None, -1, weight.shape[1]
 
     def _from_below(self, h: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(h, weight, bias)
@@ -204,6 +220,9 @@ class Convolution:
 
     def _shape(self, cells: int) -> tuple[int, ...]:
         return (cells, self.in_channels, *self.kernel_size)
+
+    def _axis(self, weight: Tensor) -> tuple[int | None, int, int]:
+        return 4, -3, weight.shape[1]
 
     def _from_below(self, h: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.conv2d(h, weight, bias, self.stride, self.padding)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict, Unpack
+from collections.abc import Iterable
+from typing import Any, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -14,58 +15,13 @@ from equipoise.functional.ei_current import ei_current, ei_current_plain, scale_
 from equipoise.functional.ei_scales import binary_scales, ei_scales
 from equipoise.functional.ei_sequence import ei_spikes
 from equipoise.functional.inhibition import inhibit
-from equipoise.functional.spiking import lif, lif_step
 from equipoise.nn.circuit import Circuit, Convolution, Dense, one_of, pool_size
-from equipoise.nn.spiking import LIF, folded, unfolded
+from equipoise.nn.ei_options import EIOptions, InhibitoryLIF, mean_over, refuse_idle
+from equipoise.nn.spiking import LIF
 
-__all__ = ["EIConv2d", "EILinear", "InhibitoryLIF"]
+__all__ = ["EIConv2d", "EILinear"]
 
 PRESUMED_RATE = 0.2  # of the cells below, until ``ei_init_`` has seen a batch
-
-
-class EIOptions(TypedDict, total=False):
-    """The options of an E-I layer; ``EILinear`` says what they are."""
-
-    ratio: float
-    pool: int | None
-    readout: bool
-    subtractive: bool
-    divisive: bool
-    rectify: bool
-    stabilise: bool
-    straight: bool
-    scaling: Literal["rate", "gradient"] | None
-    inhibition: Literal["instant", "spiking"]
-    tau_inhibitory: float
-
-
-class InhibitoryLIF(nn.Module):
-    """Inhibitory cells with a membrane: each spike counts ``unit``, their threshold, so that on average over time
-    they pass on what arrives (less what leaks). ``unit`` is set by ``ei_init_`` to the mean drive."""
-
-    unit: Tensor
-
-    def __init__(self, tau: float) -> None:
-        super().__init__()
-        if not tau >= 1:
-            raise InputError(f"tau_inhibitory is a time constant in steps, at least 1, not {tau}")
-        self.leak = 1 - 1 / tau
-        self.steps: int | None = None
-        self.register_buffer("unit", torch.ones(()))
-
-    def forward(self, drive: Tensor) -> Tensor:
-        """What the cells send, (T B, ...) as ``drive``, every sequence from rest."""
-        if self.steps is None:
-            raise InputError(
-                "inhibitory cells that spike need to know time: put the layer into nn.OverTime(net, steps)"
-            )
-        return self.unit * folded(lif(unfolded(drive / self.unit, self.steps, "InhibitoryLIF"), leak=self.leak)[0])
-
-    def step(self, drive: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(what the cells send, their potential) in one step."""
-        v = torch.zeros_like(drive) if v is None else v
-        s, v = lif_step(drive / self.unit, v, leak=self.leak)
-        return self.unit * s, v
 
 
 class EI(Circuit):
@@ -79,7 +35,7 @@ class EI(Circuit):
         units: int,
         fan_in: int,
         *,
-        ratio: float = 0.25,
+        ratio: float | None = None,
         pool: int | None = None,
         readout: bool = False,
         subtractive: bool = True,
@@ -89,8 +45,10 @@ class EI(Circuit):
         straight: bool = True,
         scaling: Literal["rate", "gradient"] | None = "rate",
         inhibition: Literal["instant", "spiking"] = "instant",
-        tau_inhibitory: float = 1.25,
+        tau_inhibitory: float | None = None,
     ) -> None:
+        given: EIOptions = {"readout": readout, "divisive": divisive, "stabilise": stabilise, "straight": straight}
+        refuse_idle({**given, "inhibition": inhibition, "tau_inhibitory": tau_inhibitory, "ratio": ratio, "pool": pool})
         divisive = divisive and not readout
         held = ["weight", "weight_ei", *(["gain_i"] if divisive else []), *([] if readout else ["gain"])]
         super().__init__(units, fan_in, law="exponential", dale=True, positive=held)
@@ -99,7 +57,7 @@ class EI(Circuit):
         if scaling is not None:
             one_of("scaling of the gradient of W_EI", scaling, ("rate", "gradient"))
         one_of("inhibition", inhibition, ("instant", "spiking"))
-        self.pool = pool_size(units, ratio, pool)
+        self.pool = pool_size(units, 0.25 if ratio is None else ratio, pool)
         self.readout, self.subtractive, self.divisive = readout, subtractive, divisive
         self.rectify, self.stabilise, self.straight, self.scaling = rectify, stabilise, straight, scaling
         self.weight = nn.Parameter(torch.empty(self._shape(units + self.pool)))
@@ -107,11 +65,17 @@ class EI(Circuit):
         self.gain_i = nn.Parameter(torch.empty(self.pool)) if divisive else None
         self.gain = None if readout else nn.Parameter(torch.empty(units))
         self.bias = None if readout else nn.Parameter(torch.empty(units))
-        self.cells = InhibitoryLIF(tau_inhibitory) if inhibition == "spiking" else None
+        tau = 1.25 if tau_inhibitory is None else tau_inhibitory
+        self.cells = InhibitoryLIF(tau) if inhibition == "spiking" else None
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         self.projections = ("weight",)
         self.rate_factors = {"weight_ei": 1 / fan_in} if scaling == "rate" else {}
         self.reset_parameters()
+
+    @property
+    def stacked(self) -> dict[str, tuple[int, int]]:
+        """The parameters whose rows are two kinds of cells, and how many of each (``contracts.Stacked``)."""
+        return {"weight": (self.units, self.pool)}
 
     @property
     def weight_ee(self) -> Tensor:
@@ -140,17 +104,23 @@ class EI(Circuit):
                 vector.fill_(value)
 
     @torch.no_grad()
-    def initialise_(self, first: float, second: float, within: float, stream: torch.Generator, h: Tensor) -> float:
-        """Start from the moments of the input (``ei_scales``); returns beta. ``h``: a batch, for cells that spike."""
+    def initialise_(
+        self, first: float, second: float, within: float, stream: torch.Generator, inputs: Iterable[Tensor]
+    ) -> float:
+        """Start from the moments of the input (``ei_scales``); returns beta.
+
+        ``inputs``: the batches themselves, to be gone through several times, for cells that spike.
+        """
         beta, gamma = ei_scales(first, second, within, self.fan_in)
         self._fill(beta, gamma, stream)
         if self.cells is not None:
-            excitation, drive = self._drive(h)
-            self.cells.unit.copy_(drive.mean())
-            sent = self.cells(drive).mean()
-            if not bool(sent > 0):
+            cells = self.cells
+            excitation, drive = mean_over(map(self._drive, inputs))
+            cells.unit.fill_(drive)
+            (sent,) = mean_over((cells(self._drive(h)[1]),) for h in inputs)
+            if not sent > 0:
                 raise InputError("no inhibitory cell spiked in this batch; take a smaller tau_inhibitory or more steps")
-            self.weight_ei.mul_(excitation.mean() / sent)
+            self.weight_ei.mul_(excitation / sent)
         self.initialised.fill_(True)
         return beta
 
@@ -216,10 +186,8 @@ class EI(Circuit):
         assert self.gain is not None
         assert self.bias is not None
         self._enter(h)
-        drive, steps = self._from_below(h, self.weight), neuron.steps
-        return ei_spikes(
-            drive, self._weight_ei(), self.gain_i, self.gain, self.bias, steps=steps, still=still, **constants
-        )
+        drive, timed = self._from_below(h, self.weight), {"steps": neuron.steps, "still": still, **constants}
+        return ei_spikes(drive, self._weight_ei(), self.gain_i, self.gain, self.bias, **timed)
 
     def step(self, h: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """One time step: (the current, the potential of inhibitory cells that spike, else None)."""
@@ -230,6 +198,13 @@ class EI(Circuit):
         return self._inhibited(e, i), v
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:  # type: ignore[override]
+        missing = f"{prefix}gain_i" not in state_dict and f"{prefix}weight_ei" in state_dict
+        if missing != (self.gain_i is None) and f"{prefix}weight_ei" in state_dict:
+            with_gain, without = "divides by inhibition", "does not divide (divisive=False, or a readout)"
+            there, here = (without, with_gain) if missing else (with_gain, without)
+            raise InputError(
+                f"'{prefix[:-1]}' of the checkpoint {there}, and the layer {here}; build it as it was saved"
+            )
         found = state_dict.get(f"{prefix}weight_ei")
         if found is not None and tuple(found.shape) != (self.units, self.pool):
             cells = "n_e={}, n_i={}".format(*found.shape) if found.ndim == 2 else f"shape {tuple(found.shape)}"
@@ -258,7 +233,8 @@ class EILinear(Dense, EI):
     (nothing changes while h >= 0); stabilise: stab, else a plain quotient, inf and NaN included; straight: the error
     passes stab as the identity, else by its derivative; scaling: W_EI learns 1/I as fast, as a learning-rate factor
     ("rate", ``nn.param_groups``), as the paper's division of its gradient ("gradient"), or None.
-    inhibition: "instant", or "spiking" cells of time constant ``tau_inhibitory`` (in ``nn.OverTime``).
+    inhibition: "instant", or "spiking" cells of time constant ``tau_inhibitory``, 1.25 (in ``nn.OverTime``). Raises
+    ``InputError`` for an option that would change nothing.
 
     ``nn.ei_init_(model, batch)`` sets the weights from data; before it, they suit spikes of probability 0.2.
     Source: E-I spiking paper (ICLR 2026).

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from equipoise.errors import InputError
 from equipoise.functional.ei_scales import ei_scales
+from equipoise.nn.ei_moments import Sums
+from equipoise.nn.encode import UnitRange
 from equipoise.nn.spiking import LIF
 from equipoise.randomness import generator
 
@@ -24,8 +27,10 @@ class Initialised(Protocol):
 
     initialised: Tensor
 
-    def initialise_(self, first: float, second: float, within: float, stream: torch.Generator, h: Tensor) -> float:
-        """Set the weights; the scale of the excitatory ones."""
+    def initialise_(
+        self, first: float, second: float, within: float, stream: torch.Generator, inputs: Iterable[Tensor]
+    ) -> float:
+        """Set the weights from the moments of the ``inputs``, batch by batch; the scale of the excitatory ones."""
         ...
 
 
@@ -43,7 +48,7 @@ class LayerInit:
 
 @dataclass(frozen=True)
 class EIInitReport:
-    """Every layer that was set, those that had been before, and the firing rates (of the last batch)."""
+    """Every layer that was set, those that had been before, and the firing rates."""
 
     layers: tuple[LayerInit, ...]
     kept: tuple[str, ...]
@@ -57,62 +62,6 @@ class EIInitReport:
         lines += [f"{name:24} kept as it was" for name in self.kept]
         lines += [f"{name:24} spikes in {100 * rate:.1f} % of its steps" for name, rate in self.rates.items()]
         return "\n".join(lines)
-
-
-class _Sums:
-    """Running sums of a layer's input over its first axis (samples and time), in float64."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.sum: Tensor | float = 0.0
-        self.square: Tensor | float = 0.0
-        self.centre: Tensor | None = None
-
-    def add(self, name: str, x: Tensor) -> None:
-        """Count the rows of ``x``; ``InputError`` if they are no rates."""
-        rows = x.detach().double()
-        if not bool(rows.isfinite().all()):
-            raise InputError(f"'{name}': its input holds values that are not finite")
-        if bool((rows < 0).any()):
-            raise InputError(
-                f"'{name}': inputs of an E-I layer are rates, and the least of this batch is {float(rows.min()):.3g}; "
-                "keep pixels in [0, 1], or put nn.OnOff() first"
-            )
-        if self.centre is None:
-            self.centre = rows.mean(0)
-        elif self.centre.shape != rows.shape[1:]:
-            raise InputError(
-                f"'{name}': the batches differ in shape behind the first axis, {tuple(self.centre.shape)} and "
-                f"{tuple(rows.shape[1:])}"
-            )
-        away = rows - self.centre
-        self.sum, self.square = self.sum + away.sum(0), self.square + away.square().sum(0)
-        self.rows += rows.shape[0]
-
-    def moments(self, name: str) -> tuple[float, float, float]:
-        """m1, m2, V; ``InputError`` for an input that is silent, constant or too short to tell."""
-        if self.centre is None or self.rows < 2:
-            raise InputError(
-                f"'{name}': {self.rows} rows are too few to tell its input's variance; pass a larger batch"
-            )
-        assert isinstance(self.sum, Tensor)
-        assert isinstance(self.square, Tensor)
-        shift = self.sum / self.rows
-        spread = self.square - self.rows * shift.square()
-        first = float((self.centre + shift).mean())
-        second = float(((self.centre + shift).square() + spread / self.rows).mean())
-        within = float((spread / (self.rows - 1)).mean())
-        if not first > 0:
-            raise InputError(
-                f"'{name}' gets no input at all in this batch: the cells below are silent. Pass another batch, or "
-                "lower their threshold"
-            )
-        if not within > 1e-12 * second:
-            raise InputError(
-                f"'{name}' gets the same input ({first:.3g} on average) in every sample and time step, so there is no "
-                "variance to keep; pass a batch of different samples"
-            )
-        return first, second, within
 
 
 class _Enough(Exception):
@@ -145,7 +94,7 @@ def _called(name: str, module: nn.Module) -> str:
 class _Pass:
     """Runs the batches through the model, time and again, until every layer that is met has been set."""
 
-    def __init__(self, model: nn.Module, batches: list[Tensor], seed: int, again: bool) -> None:
+    def __init__(self, model: nn.Module, batches: Iterable[Any], seed: int, again: bool) -> None:
         self.model, self.batches, self.seed = model, batches, seed
         self.layers = _layers(model)
         if not self.layers:
@@ -157,62 +106,99 @@ class _Pass:
         )
         self.waiting = {n: m for n, m in self.layers.items() if _called(n, m) not in self.kept}
         self.done: list[LayerInit] = []
-        self.rates: dict[str, float] = {}
 
     def run(self) -> EIInitReport:
         """Set the layers."""
-        while self.waiting:
-            before = len(self.waiting)
-            self._once()
-            if len(self.waiting) == before:
-                raise InputError(
-                    f"the model did not use '{next(iter(self.waiting))}' for this batch, so it has no input"
-                )
-        with _hooked(m.register_forward_hook(self._count(n)) for n, m in self.model.named_modules() if _spikes(m)):
-            self.model(self.batches[-1])
-        return EIInitReport(tuple(self.done), self.kept, self.rates)
+        with _aside(self.model, tuple(self.layers.values())) as restore, _hooked(_ranges(self.model)):
+            several = sum(1 for _ in islice(self._each(), 2)) - 1
+            if several < 0:
+                raise InputError("there is no batch to initialise from")
+            while self.waiting:
+                restore()
+                before = len(self.waiting)
+                self._stream(restore) if several else self._once()
+                if len(self.waiting) == before:
+                    raise InputError(
+                        f"the model did not use '{next(iter(self.waiting))}' for this batch, so it has no input"
+                    )
+            restore()
+            return EIInitReport(tuple(self.done), self.kept, self._rates())
 
-    def _count(self, name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            self.rates[_called(name, module)] = float(output.mean())
+    def _each(self) -> Iterator[Tensor]:
+        """The batches, anew: tensors, or the first parts of what a ``DataLoader`` gives."""
+        for batch in self.batches:
+            x = batch[0] if isinstance(batch, tuple | list) and batch else batch
+            if not isinstance(x, Tensor):
+                raise InputError(f"a batch is a tensor, or a tuple that begins with one, not {type(x).__name__}")
+            yield x
 
-        return hook
+    def _rates(self) -> dict[str, float]:
+        """How often the cells of each layer spike in all batches."""
+        counted: dict[str, tuple[float, int]] = {}
+
+        def count(name: str) -> Any:
+            def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+                spikes, cells = counted.get(name, (0.0, 0))
+                counted[name] = spikes + float(output.double().sum()), cells + output.numel()
+
+            return hook
+
+        cells = [(_called(n, m), m) for n, m in self.model.named_modules() if _spikes(m)]
+        with _hooked(m.register_forward_hook(count(n)) for n, m in cells):
+            for batch in self._each():
+                self.model(batch)
+        return {name: spikes / max(1, cells) for name, (spikes, cells) in counted.items()}
 
     def _once(self) -> None:
-        """One pass over all batches: with one batch it sets all layers, with several the next one."""
-        sums, target = _Sums(), ""
-        last = False
+        """One pass with the only batch, which sets all layers on its way."""
 
         def meet(name: str) -> Any:
             def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-                nonlocal sums, target
-                if name not in self.waiting or (target and target != name):
-                    return
-                sums.add(_called(name, module), args[0])
-                if not last:
-                    target = name
-                    raise _Enough
-                self._set(name, module, sums, args[0])
-                sums, target = _Sums(), ""
-                if len(self.batches) > 1:
-                    raise _Enough
+                if name in self.waiting:
+                    sums = Sums()
+                    sums.add(_called(name, module), args[0])
+                    self._set(name, module, sums, [args[0]])
 
             return hook
 
         with _hooked(m.register_forward_pre_hook(meet(n)) for n, m in self.waiting.items()):
-            for batch in self.batches:
-                last = batch is self.batches[-1]
-                try:
-                    self.model(batch)
-                except _Enough:
-                    continue
+            for batch in self._each():
+                self.model(batch)
 
-    def _set(self, name: str, module: Any, sums: _Sums, h: Tensor) -> None:
+    def _stream(self, restore: Callable[[], None]) -> None:
+        """One pass with all batches up to the next layer, which is then set."""
+        sums, target = Sums(), ""
+        for name, h in self._inputs(self.waiting):
+            if not target or name == target:
+                target = name
+                sums.add(_called(name, self.waiting[name]), h)
+        if target:
+            module = self.waiting[target]
+            self._set(target, module, sums, _Again(lambda: self._inputs({target: module}), restore))
+
+    def _inputs(self, layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
+        """For each batch, the first of ``layers`` that it reaches, and the input there; the rest is not run."""
+        met: list[tuple[str, Tensor]] = []
+
+        def meet(name: str) -> Any:
+            def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+                met.append((name, args[0]))
+                raise _Enough
+
+            return hook
+
+        for batch in self._each():
+            with _hooked(m.register_forward_pre_hook(meet(n)) for n, m in layers.items()), suppress(_Enough):
+                self.model(batch)
+            yield from met
+            met.clear()
+
+    def _set(self, name: str, module: Any, sums: Sums, inputs: Iterable[Tensor]) -> None:
         called = _called(name, module)
         first, second, within = sums.moments(called)
         fan_in = getattr(module, "layer", module).fan_in
         try:
-            beta = module.initialise_(first, second, within, generator(self.seed, "ei_init", name), h)
+            beta = module.initialise_(first, second, within, generator(self.seed, "ei_init", name), inputs)
         except InputError as error:
             raise InputError(f"'{called}': {error}") from None
         gamma = ei_scales(first, second, within, fan_in)[1]
@@ -220,22 +206,76 @@ class _Pass:
         del self.waiting[name]
 
 
+class _Again:
+    """The inputs of a layer, to be gone through as often as it likes: every time the batches run as far as there."""
+
+    def __init__(self, inputs: Callable[[], Iterator[tuple[str, Tensor]]], restore: Callable[[], None]) -> None:
+        self.inputs, self.restore = inputs, restore
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.restore()
+        return (h for _, h in self.inputs())
+
+
+@contextmanager
+def _aside(model: nn.Module, layers: tuple[nn.Module, ...]) -> Iterator[Callable[[], None]]:
+    """Within, ``model`` is in evaluation mode; what is given puts its buffers back, and at the end all is as before.
+
+    Not those of ``layers``, which are to be set: so every pass sees the same codes, and leaves nothing behind.
+    """
+    own = {id(m) for layer in layers for m in layer.modules()}
+    others = [m for m in model.modules() if id(m) not in own]
+    modes = [(m, m.training) for m in model.modules()]
+    kept = [(b, b.clone()) for m in others for b in m.buffers(recurse=False)]
+
+    def restore() -> None:
+        for buffer, value in kept:
+            buffer.copy_(value)
+
+    try:
+        model.eval()
+        yield restore
+    finally:
+        restore()
+        for module, mode in modes:
+            module.training = mode
+
+
+def _ranges(model: nn.Module) -> Iterator[Any]:
+    """Hooks by which encoders that read pixels as probabilities or times check them."""
+
+    def hook(name: str) -> Any:
+        def checked(module: Any, args: tuple[Tensor, ...]) -> None:
+            try:
+                module.check_(args[0])
+            except InputError as error:
+                raise InputError(f"'{name}': {error}") from None
+
+        return checked
+
+    return (
+        m.register_forward_pre_hook(hook(_called(n, m))) for n, m in model.named_modules() if isinstance(m, UnitRange)
+    )
+
+
 def _spikes(module: nn.Module) -> bool:
     return isinstance(module, LIF) or hasattr(module, "neuron")
 
 
 @torch.no_grad()
-def ei_init_(model: nn.Module, batch: Tensor | Iterable[Tensor], *, seed: int = 0, again: bool = False) -> EIInitReport:
+def ei_init_(model: nn.Module, batch: Tensor | Iterable[Any], *, seed: int = 0, again: bool = False) -> EIInitReport:
     """Set every E-I layer of ``model`` from data, in place, each from what reaches it once those below are set.
 
         beta = sqrt(V / (d (m2 + V))),  gamma = sqrt(m2 + V) / (m1 sqrt(d))    (``functional.ei_scales``)
 
-    batch: one batch of inputs, run through once; or several, whose moments are pooled (then with as many passes as
-    there are layers). Weights come from the stream (seed, layer's name). Each layer remembers in its state dict that it
-    is ``initialised``, and is left alone ever after unless ``again``. The model's mode, training or not, is kept.
-    Raises ``InputError`` by the layer's name for input that is negative, silent, constant, or too short.
+    batch: one batch of inputs, run through once; or several, a ``DataLoader`` say, whose moments are pooled: one at a
+    time, with as many passes over them as there are layers. Weights come from the stream (seed, layer's name). Each
+    layer remembers in its state dict that it is ``initialised``, and is left alone ever after unless ``again``. The
+    model runs in evaluation mode, and but for these layers is left as it was. Raises ``InputError`` by the layer's name
+    for input that is negative, silent, constant, or too short, and for pixels that an encoder cannot code.
     """
-    batches = [batch] if isinstance(batch, Tensor) else list(batch)
-    if not batches:
-        raise InputError("there is no batch to initialise from")
-    return _Pass(model, batches, seed, again).run()
+    if isinstance(batch, Tensor):
+        batch = [batch]
+    elif isinstance(batch, Iterator):  # which could be gone through but once
+        batch = list(batch)
+    return _Pass(model, batch, seed, again).run()

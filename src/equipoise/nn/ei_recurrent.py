@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from equipoise.contracts import Constraint, Pointwise, Synapses
 from equipoise.errors import InputError
 from equipoise.functional.constraints import NonNegative
+from equipoise.functional.spiking import check_state
 from equipoise.nn.ei import EI
+from equipoise.nn.ei_options import mean_over
 from equipoise.nn.spiking import LIF, folded, unfolded
 
 __all__ = ["RecurrentEI"]
@@ -47,16 +49,19 @@ class RecurrentEI(nn.Module):
         return self.layer.initialised
 
     @torch.no_grad()
-    def initialise_(self, first: float, second: float, within: float, stream: torch.Generator, h: Tensor) -> float:
-        """Start from the moments of the input, and from the cells' own rate on the batch ``h``; beta."""
-        beta = self.layer.initialise_(first, second, within, stream, h)
+    def initialise_(
+        self, first: float, second: float, within: float, stream: torch.Generator, inputs: Iterable[Tensor]
+    ) -> float:
+        """Start from the moments of the input, and from the cells' own rate on all batches of ``inputs``; beta."""
+        beta = self.layer.initialise_(first, second, within, stream, inputs)
         self.weight_ir.zero_()
-        rate = self.forward(h).mean()
-        if self.share and not bool(rate > 0):
-            raise InputError("no excitatory cell spiked in this batch, so recurrent inhibition has nothing to go by")
-        drive = self.layer._drive(h)[1].mean()
         if self.share:
-            mean = float(self.share * drive / (self.layer.units * rate))
+            rate, drive = mean_over((self.forward(h), self.layer._drive(h)[1]) for h in inputs)
+            if not rate > 0:
+                raise InputError(
+                    "no excitatory cell spiked in this batch, so recurrent inhibition has nothing to go by"
+                )
+            mean = self.share * drive / (self.layer.units * rate)
             drawn = torch.empty(self.weight_ir.shape, dtype=torch.float64).exponential_(1 / mean, generator=stream)
             self.weight_ir.copy_(drawn)
             self.layer.weight_ei.div_(1 + self.share)
@@ -72,7 +77,10 @@ class RecurrentEI(nn.Module):
         self, h: Tensor, state: tuple[Tensor, Tensor | None] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
         """One time step: (spikes, (spikes, potential))."""
+        self.layer._enter(h)
         e, i = self.layer._drive(h)
+        if state is not None:
+            check_state(state[0], e.shape)
         return self._next(e, i, (torch.zeros_like(e), None) if state is None else state)
 
     def forward(self, h: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from equipoise.debugging import debugging
+from equipoise.errors import InputError
 from equipoise.functional.encoders import direct_code, latency_code, rate_code
 from equipoise.randomness import generator
 
-__all__ = ["Direct", "Latency", "Rate"]
+__all__ = ["Direct", "Latency", "Rate", "UnitRange"]
 
 
 class Direct(nn.Module):
@@ -23,15 +25,34 @@ class Direct(nn.Module):
         return direct_code(x, self.steps)
 
 
-class Latency(Direct):
+class UnitRange(Direct):
+    """A code for pictures in [0, 1]; others it would cut."""
+
+    def check_(self, x: Tensor) -> Tensor:
+        """``x`` itself, if it is finite and in [0, 1]. ``ei_init_`` and ``equipoise.debug()`` call it."""
+        if x.numel() and not bool(((x >= 0) & (x <= 1)).all()):
+            raise InputError(
+                f"{type(self).__name__} codes pixels in [0, 1], and those of this batch reach from "
+                f"{float(x.min()):.3g} to {float(x.max()):.3g}; scale them; signed ones go "
+                "through nn.OnOff() first"
+            )
+        return x
+
+    def _enter(self, x: Tensor) -> None:
+        if debugging():
+            self.check_(x)
+
+
+class Latency(UnitRange):
     """One spike a pixel, the earlier the brighter; ``x`` in [0, 1], none where x <= 0."""
 
     def forward(self, x: Tensor) -> Tensor:
         """The frames."""
+        self._enter(x)
         return latency_code(x, self.steps)
 
 
-class Rate(Direct):
+class Rate(UnitRange):
     """Spikes of probability x at each step, ``x`` in [0, 1].
 
     The k-th batch draws from the stream (seed, k); k is the buffer ``drawn``, so that a resumed run goes on as it would
@@ -53,4 +74,5 @@ class Rate(Direct):
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """The frames."""
+        self._enter(x)
         return rate_code(x, self.draw(x) if noise is None else noise)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -73,6 +73,8 @@ class LIF(nn.Module):
         if not bool((fastest > 0).all()):
             raise InputError(f"a threshold must be above 0, not {threshold}; at 0 silent cells would spike")
         check_constants(0.5, 1.0, reset)
+        if steps is not None and not (isinstance(steps, int) and steps >= 1):
+            raise InputError(f"a sequence has at least one time step, not steps={steps}; None: axis 0 is time")
         sharpness_of(surrogate, sharpness)
         self.reset: Literal["soft", "hard"] = reset
         self.surrogate, self.sharpness, self.through_reset, self.steps = surrogate, sharpness, through_reset, steps
@@ -128,21 +130,3 @@ class LIF(nn.Module):
     def extra_repr(self) -> str:
         learned = f", learns {'+'.join(sorted(self.learned))}" if self.learned else ""
         return f"{self.reset} reset, surrogate={self.surrogate}, steps={self.steps}{learned}"
-
-
-def _timed(model: nn.Module) -> Iterator[Any]:
-    return (module for module in model.modules() if hasattr(module, "steps"))
-
-
-def _stream(module: nn.Module, x: Tensor, states: dict[str, Any], after: dict[str, Any], name: str) -> Tensor:
-    step = getattr(module, "step", None)
-    if step is not None:
-        x, after[name] = step(x, states.get(name))
-        return x
-    if isinstance(module, nn.Sequential):
-        for child, part in module.named_children():
-            x = _stream(part, x, states, after, f"{name}.{child}")
-        return x
-    if any(True for _ in _timed(module)):
-        raise InputError(f"'{name}' ({type(module).__name__}) holds spiking cells and is no nn.Sequential: no stream")
-    return module(x)

@@ -190,6 +190,10 @@ def _check_fit(run: Run, model: nn.Module, example: Tensor, classes: int | None)
     try:
         with torch.no_grad():
             output = model.eval()(example)
+    except InputError as error:
+        raise InputError(
+            f"the model '{run.model}' does not take a batch of '{run.data}' {tuple(example.shape)}: {error}"
+        ) from error
     except EquipoiseError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
