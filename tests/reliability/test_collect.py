@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equipoise import sweep
+from equipoise import report, sweep
 from equipoise.errors import StorageError
-from equipoise.train import Machine, Run, train
+from equipoise.train import Machine, Run, Summary, train
 from reliability._sessions import stopped
 
 RUN = Run(epochs=2, train_limit=200, rule="fa", options={"local_weight": 0.5}, alignment_batch=16)
@@ -58,6 +58,40 @@ def test_damaged_folders_are_left_out_and_named(tmp_path: Path, caplog: pytest.L
     with caplog.at_level(logging.WARNING, "equipoise"):
         sweep.collect(tmp_path)
     assert len(caplog.records) == 3
+
+
+def ended_as(run: Run, folder: Path, status: str) -> None:
+    run.folder(folder).mkdir(parents=True)
+    (run.folder(folder) / "spec.json").write_text(run.to_json())
+    message = "the loss is not finite at step 3" if status == "failed" else ""
+    Summary(status=status, hash=run.hash, message=message).write(run.folder(folder))
+
+
+def test_a_run_that_diverged_is_one_row_wherever_it_lies(tmp_path: Path) -> None:
+    """Two machines diverged alike; of another run one copy diverged and one finished, which is the one that counts."""
+    lost, mixed = (Run(seed=seed) for seed in range(2))
+    for part, run, status in (
+        ("a", lost, "failed"),
+        ("b", lost, "failed"),
+        ("a", mixed, "failed"),
+        ("b", mixed, "finished"),
+    ):
+        ended_as(run, tmp_path / part, status)
+    assert [row["hash"] for row in sweep.diverged(tmp_path)] == [lost.hash]
+    assert [row["hash"] for row in sweep.collect(tmp_path)] == [mixed.hash]
+
+
+def test_a_single_test_image_is_no_test(tmp_path: Path) -> None:
+    """What tries settings sees one: its "accuracy" of 0 or 100 % is shown nowhere."""
+    for seed, limit in ((0, 1), (1, 50)):
+        train(Run(epochs=1, train_limit=100, test_limit=limit, seed=seed), Machine(runs=tmp_path))
+    one, many = sweep.collect(tmp_path)
+    assert not [name for name in one if name.startswith("test_") and name != "test_limit"]
+    assert one["validation_accuracy"] > 0
+    assert many["test_accuracy"] > 0
+    assert "test_accuracy" not in sweep.histories(tmp_path)[one["hash"]][0]
+    assert "validation accuracy, %" in report.outcome_table([one]).columns
+    assert "test accuracy, %" in report.outcome_table([many]).columns
 
 
 def test_the_order_of_rows_is_that_of_the_specs(tmp_path: Path) -> None:

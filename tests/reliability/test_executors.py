@@ -18,7 +18,7 @@ import pytest
 from equipoise import sweep
 from equipoise.errors import InputError
 from equipoise.sweep import progress, worker
-from equipoise.train import Machine, Run, train
+from equipoise.train import Machine, Run, Summary, train
 from equipoise.train import state as checkpoint
 from reliability._sessions import TESTS, Kept, digest, stopped
 
@@ -83,6 +83,38 @@ def test_a_damaged_folder_fails_alone(tmp_path: Path) -> None:
     assert [summary.status for summary in summaries] == ["failed", "finished"]
     assert "--force" in summaries[0].message
     assert digest(first.folder(tmp_path)) == before
+
+
+def test_a_finished_run_whose_spec_was_cut_has_it_again(tmp_path: Path) -> None:
+    train(SMALL, Machine(runs=tmp_path))
+    spec = SMALL.folder(tmp_path) / "spec.json"
+    before = digest(SMALL.folder(tmp_path))
+    for damage in (spec.read_text()[:-30], SMALL.to_json().replace('"lr": 0.1', '"lr": 0.2')):
+        spec.write_text(damage)
+        assert sweep.collect(tmp_path, problems=[]) == []
+        assert sweep.execute([SMALL], Machine(runs=tmp_path))[0].status == "finished"
+        assert spec.read_text() == SMALL.to_json()
+        assert [row["hash"] for row in sweep.collect(tmp_path)] == [SMALL.hash]
+    assert digest(SMALL.folder(tmp_path)) == before, "nothing was trained"
+    other = Run.from_json(SMALL.to_dict() | {"seed": 5})
+    other.folder(tmp_path).mkdir()
+    Summary("finished", SMALL.hash).write(other.folder(tmp_path))  # a copy in the wrong place
+    (found,) = sweep.execute([other], Machine(runs=tmp_path))
+    assert (found.status, "of another run" in found.message) == ("failed", True)
+
+
+def test_workers_that_are_not_used_are_said_to_be(tmp_path: Path) -> None:
+    kept = Kept()
+    sweep.execute([SMALL], Machine(runs=tmp_path), workers=8, progress=kept)
+    assert kept.notes == ["the executor 'local' is one process and takes no --workers; '--executor processes' does"]
+
+
+def test_a_tuning_run_says_nothing_of_its_one_test_image(tmp_path: Path) -> None:
+    said = io.StringIO()
+    run = Run.from_json(SMALL.to_dict() | {"test_limit": 1})
+    sweep.execute([run], Machine(runs=tmp_path), progress=progress.Lines(said))
+    assert "validation" in said.getvalue()
+    assert "test" not in said.getvalue()
 
 
 def when_training(folders: Sequence[Path], act: Any) -> threading.Thread:

@@ -18,8 +18,10 @@ from equipoise.cli import main
 from equipoise.errors import InputError
 from equipoise.sweep import executors
 from equipoise.sweep.sampling import Choice, LogUniform
-from equipoise.sweep.search import read_space, search, trial, with_setting
+from equipoise.sweep.search import SEED, read_space, search, trial
+from equipoise.sweep.value import changed
 from equipoise.train import Machine, Run, Summary
+from reliability._sessions import Kept
 
 PLAIN = Run(experiment="mine", model="mlp:64-8-10", epochs=1, train_limit=100)
 SPACE = {"lr": LogUniform(1e-4, 1.0), "optimizer": Choice(("sgd", "adam"))}
@@ -66,16 +68,17 @@ def test_a_space_is_read_from_text() -> None:
 
 
 def test_another_optimiser_brings_its_own_options() -> None:
-    assert with_setting(PLAIN, {"optimizer": "adam", "lr": 0.01}).optimizer_options == {}
-    back = with_setting(with_setting(PLAIN, {"optimizer": "adam"}), {"optimizer": "sgd"})
+    assert changed(PLAIN, {"optimizer": "adam", "lr": 0.01}).optimizer_options == {}
+    back = changed(changed(PLAIN, {"optimizer": "adam"}), {"optimizer": "sgd"})
     assert back.optimizer_options == PLAIN.optimizer_options == {"momentum": 0.9}
     kept = dataclasses.replace(PLAIN, optimizer_options={"momentum": 0.5})
-    assert with_setting(kept, {"lr": 0.2}).optimizer_options == {"momentum": 0.5}
+    assert changed(kept, {"lr": 0.2}).optimizer_options == {"momentum": 0.5}
 
 
 def test_a_trial_holds_images_out_and_sees_one_test_image() -> None:
     run = trial(dataclasses.replace(PLAIN, validation=0.0), {"lr": 0.2})
     assert (run.validation, run.test_limit, run.lr, run.experiment) == (0.1, 1, 0.2, "search/mine")
+    assert run.seed == PLAIN.seed + SEED, "the winner's own seed had no say in the choice"
     assert trial(dataclasses.replace(PLAIN, validation=0.3), {}).validation == 0.3
     with pytest.raises(InputError, match="test"):
         trial(dataclasses.replace(PLAIN, select="test"), {})
@@ -90,6 +93,7 @@ def test_draws_are_shared_by_all_methods_and_held_out_images_choose(pretend: Any
     assert [run.lr for run in asked[:4]] == [run.lr for run in asked[4:]]
     assert [one.place for one in found] == [2, 2]
     assert {(one.winner.lr, one.winner.test_limit, one.winner.experiment) for one in found} == {(rate, None, "mine")}
+    assert {one.winner.seed for one in found}.isdisjoint(run.seed for run in asked)
 
 
 def test_what_diverged_is_last_and_an_edge_is_told(pretend: Any, tmp_path: Path) -> None:
@@ -113,13 +117,15 @@ def test_a_run_that_diverged_before_is_not_trained_again(pretend: Any, tmp_path:
     folder.mkdir(parents=True)
     Summary("failed", runs[1].hash, message="the loss is not finite at step 3").write(folder)
     asked = pretend(lambda run: {"validation_accuracy": 0.5})
-    found = sweep.ended(runs, machine, executor="pretend")
+    kept = Kept()
+    found = sweep.execute(runs, machine, executor="pretend", progress=kept, workers=2)
     assert asked == [PLAIN]
     assert [one.status for one in found] == ["finished", "failed"]
-    sweep.ended(runs, dataclasses.replace(machine, force=True), executor="pretend")
+    assert kept.notes == ["1 of 2 diverged before, and would again; --force trains them anew"]
+    sweep.execute(runs, dataclasses.replace(machine, force=True), executor="pretend")
     assert asked[1:] == runs
     Summary("failed", runs[1].hash, message="the disk is full").write(folder)
-    assert sweep.ended(runs[1:], machine, executor="pretend")[0].status == "finished"
+    assert sweep.execute(runs[1:], machine, executor="pretend")[0].status == "finished"
 
 
 def test_bad_searches_are_refused() -> None:
@@ -178,3 +184,27 @@ def test_the_command_resumes_and_writes_specs_that_train(tmp_path: Path, capsys:
         ["search", str(spec), "--preset", "quick"],
     ):
         assert main(wrong) == (0 if wrong == ["search"] else 2)
+
+
+def test_the_command_refuses_what_it_would_ignore_and_options_that_a_method_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, other = tmp_path / "plain.json", tmp_path / "other.json"
+    plain.write_text(PLAIN.to_json())
+    other.write_text(dataclasses.replace(PLAIN, rule="dfa", epochs=2).to_json())
+    command = ["search", str(plain), str(other), "--trials", "1", "--runs", str(tmp_path / "runs")]
+    for words, told in (
+        (["--space", "lr=log:1e-3..1", "--seeds", "5"], "leave out --seeds"),
+        (["--space", "lr=log:1e-3..1", "--part", "1/2"], "leave out --seeds and --part"),
+        (["--space", "options.hidden_scale=log:0.1..1"], "hidden_scale"),
+    ):
+        assert main([*command, *words]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists(), "nothing was tried"
+    assert main([*command, "--space", "lr=0.1|0.2", "--seed", "3"]) == 0
+    said = capsys.readouterr()
+    assert "The methods differ in epochs" in " ".join(said.out.split())
+    assert "test 0" not in said.err
+    winners = [Run.from_json(path.read_text()) for path in (tmp_path / "runs").rglob("winners/*.json")]
+    assert [run.seed for run in winners] == [3, 3]
+    assert {row["seed"] for row in sweep.collect(tmp_path / "runs")} == {3 + SEED}

@@ -28,12 +28,16 @@ from reliability._sessions import Kept
 RUNS = [Run(epochs=1, train_limit=60, test_limit=60, seed=seed) for seed in range(3)]
 
 
+# Job 12, task 3 is in the queue as name|3|STATE|12.
+SCANCEL = """for job; do sed -i "/|${{job#*_}}|[A-Z]*|${{job%_*}}$/d" {}; done"""
+
+
 @pytest.fixture
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Write what squeue says; scancel empties it."""
+    """Write what squeue says, and let scancel strike out the tasks that it is given."""
     binaries, answer = tmp_path / "bin", tmp_path / "answer"
     binaries.mkdir()
-    for name, line in (("squeue", f"cat {answer}"), ("scancel", f": > {answer}")):
+    for name, line in (("squeue", f"cat {answer}"), ("scancel", SCANCEL.format(answer))):
         (binaries / name).write_text(f"#!/bin/sh\n{line}\n")
         (binaries / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
@@ -42,7 +46,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
         monkeypatch.setattr(module, name, seconds)
 
     def say(*lines: str) -> None:
-        answer.write_text("".join(f"{line}\n" for line in lines))
+        answer.write_text("".join(f"{line}|12\n" for line in lines))
 
     say()
     return say
@@ -154,6 +158,18 @@ def test_the_time_limit_cancels_and_what_was_saved_comes_back(
     asked = Queue.ask()
     assert asked is not None
     assert Ticket(submission, 0) not in asked
+
+
+def test_the_time_limit_leaves_the_jobs_of_others(queue: Callable[..., None], submission: Path, tmp_path: Path) -> None:
+    """Of what another call has queued this one asks for one run in a job of two, and for one that is alone in its."""
+    queue("equipoise-ab12cd34|0|PENDING", "equipoise-ab12cd34|1|PENDING")
+    found = wait_for(RUNS[1:], tmp_path / "runs", time_limit=0.3)
+    assert [(s.status, s.cause) for s in found] == [("stopped", "time limit")] * 2
+    assert [s.message for s in found] == ["its job is still in the queue", "not started"]
+    asked = Queue.ask()
+    assert asked is not None
+    assert Ticket(submission, 0) in asked
+    assert Ticket(submission, 1) not in asked
 
 
 def test_a_job_forces_once_and_tells_how_its_runs_ended(tmp_path: Path) -> None:

@@ -54,8 +54,13 @@ def test_each_state_is_told_from_the_others(tmp_path: Path, capsys: pytest.Captu
     assert said.startswith("6 runs, 1 done, 1 stopped, 1 failed, 1 diverged, 1 damaged, about ")
     assert f"failed: train/{bad.hash} (bp, seed 2): no such thing" in said
     assert f"equipoise report {tmp_path}" in said
+    assert "--forget" in said
     assert main(["status", "--runs", str(tmp_path), "--experiment", "other"]) == 0
     assert capsys.readouterr().out.startswith("0 runs, 0 done")
+    assert main(["status", str(tmp_path), "--forget"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("forgotten: what 1 sweeps planned; no run is touched\n5 runs, 1 done")
+    assert planned.hash not in states(tmp_path)
     assert main(["status", str(tmp_path / "none")]) == 2
 
 
@@ -156,8 +161,8 @@ def test_the_time_left_is_the_work_left_over_the_processes() -> None:
     given = [
         State("a", "x", "finished", 5, 5, 8.0),
         State("b", "x", "finished", 5, 5, 12.0),
-        State("c", "x", "running", 2, 5, 4.0),
-        State("d", "x", "running", 5, 5, 10.0),
+        State("c", "x", "running", 2, 5, 4.0, holder="process 1 on a"),
+        State("d", "x", "running", 5, 5, 10.0, holder="process 2 on a"),
         State("e", "x", "waiting"),
         State("f", "x", "failed", 1, 5, 3.0),
     ]
@@ -165,4 +170,6 @@ def test_the_time_left_is_the_work_left_over_the_processes() -> None:
     assert count.left == pytest.approx((10 + 6) / 2)
     assert str(count) == "6 runs, 2 done, 2 running, 1 failed, about 8 s left"
     assert Count.of([State("e", "x", "waiting")]).left is None
+    together = [State(f"{k}", "x", "running", 5, 10, 5.0, holder="process 7 on a") for k in range(256)]
+    assert Count.of(together).left == pytest.approx(1280), "256 shares of 5 s, and as much to go, in one process"
     assert str(Count.of([State("a", "x", "finished", 1, 1, 2.0)])) == "1 run, 1 done"

@@ -48,6 +48,7 @@ def test_a_draw_depends_on_its_seed_its_name_and_its_place_alone() -> None:
         (lambda: draws(-1), "0 or more"),
         (lambda: Sweep((TINY,)).part(3, 2), "no part 3/2"),
         (lambda: Sweep.cross(TINY, grid(widht=[3])), "'widht' is no field"),
+        (lambda: Sweep.cross(TINY, draws(2, lr=Uniform(0, 1)), grid(rule=["bp"], lr=[0.5])), "'lr' is in two"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make: object, words: str) -> None:
@@ -66,6 +67,16 @@ def test_every_draw_meets_every_condition_pair_by_pair() -> None:
         assert {run.options["scale"] for run in four} == {setting["options.scale"]}
         assert {run.model for run in four} == {f"mlp:64-{setting['width']}-{setting['width']}-10"}
         assert [(run.rule, run.seed) for run in four] == [("fa", 0), ("fa", 1), ("dfa", 0), ("dfa", 1)]
+
+
+def test_another_optimiser_or_schedule_comes_with_its_own_options() -> None:
+    base = Run(scheduler="exponential", scheduler_options={"gamma": 0.5})
+    sweep = Sweep.cross(base, draws(2, lr=LogUniform(1e-3, 1)), grid(optimizer=["sgd", "adam"]))
+    assert [run.optimizer_options for run in sweep] == [{"momentum": 0.9}, {}] * 2
+    (plain,) = Sweep.cross(base, grid(scheduler=["constant"])).runs
+    assert plain.scheduler_options == {}
+    (own,) = Sweep.cross(base, grid({"optimizer": ["adam"], "optimizer_options.eps": [1e-6]})).runs
+    assert own.optimizer_options == {"eps": 1e-6}
 
 
 def test_a_sweep_prints_hashes_and_holds_each_run_once() -> None:

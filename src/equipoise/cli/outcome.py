@@ -15,10 +15,11 @@ from equipoise.rules.make import validated
 from equipoise.sweep import Sweep, execute, flat, plan
 from equipoise.sweep import progress as sweep_progress
 from equipoise.sweep.worker import exit_code
-from equipoise.train import Run, Summary, train
+from equipoise.train import Run, Summary, diverged_before, train
 from equipoise.train import progress as train_progress
+from equipoise.train.progress import tested
 
-__all__ = ["check_names", "execute_and_show", "seeds_of", "show_table"]
+__all__ = ["check_names", "execute_and_show", "part_of", "seeds_of", "show_table"]
 
 
 def seeds_of(first: int, where: Where) -> range:
@@ -29,9 +30,12 @@ def seeds_of(first: int, where: Where) -> range:
 def execute_and_show(runs: Sequence[Run], where: Where) -> int:
     """Train ``runs`` (or the part of them that ``--part`` names), print a table, and return the exit code."""
     machine = where.machine()
-    runs = _part(runs, where)
+    whole, runs = runs, part_of(runs, where)
     check_names(runs)
-    if len(runs) == 1 and where.executor == "local" and not where.executor_options:
+    if where.part is not None:  # the folder remembers the whole, for `equipoise status`
+        plan(where.runs, whole)
+    alone = len(runs) == 1 and where.executor == "local" and not where.executor_options
+    if alone and (where.force or diverged_before(runs[0], where.runs) is None):
         summaries = [train(runs[0], machine, progress=train_progress.auto())]
     else:
         summaries = execute(
@@ -60,22 +64,23 @@ def check_names(runs: Sequence[Run]) -> None:
             data.describe(run.data)
 
 
-def _part(runs: Sequence[Run], where: Where) -> Sequence[Run]:
-    """What ``--part 2/5`` leaves of ``runs``; the folder remembers the whole, for `equipoise status`."""
+def part_of(runs: Sequence[Run], where: Where) -> Sequence[Run]:
+    """What ``--part 2/5`` leaves of ``runs``."""
     if where.part is None:
         return runs
     found = re.fullmatch(r"(\d+)/(\d+)", where.part)
     if found is None:
         raise InputError(f"--part takes two whole numbers, as 2/5, not '{where.part}'")
-    chosen = Sweep(tuple(runs)).part(int(found[1]), int(found[2]))
-    plan(where.runs, runs)
-    return chosen.runs
+    return Sweep(tuple(runs)).part(int(found[1]), int(found[2])).runs
 
 
 def show_runs(runs: Sequence[Run], summaries: Sequence[Summary], where: Where) -> None:
     """One line per setting: mean and interval over its seeds, the angle, the time; one per reason why runs failed."""
     finished = [(run, s) for run, s in zip(runs, summaries, strict=True) if s.status == "finished"]
-    rows = [{**flat(run), **s.selected, "hash": run.hash, "seconds": s.seconds, "lr": run.lr} for run, s in finished]
+    rows = [
+        {**flat(run), **tested(run, s.selected), "hash": run.hash, "seconds": s.seconds, "lr": run.lr}
+        for run, s in finished
+    ]
     if rows:
         show_table(report.outcome_table(rows))
         for note in sorted({s.note for _, s in finished if s.note}):

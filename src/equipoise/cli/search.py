@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,21 +17,22 @@ from equipoise.cli.run import versioned
 from equipoise.errors import InputError
 from equipoise.papers import load_all
 from equipoise.sweep import progress as sweep_progress
-from equipoise.sweep.sampling import Choice, Law
+from equipoise.sweep.sampling import Choice, Law, draws
 from equipoise.sweep.search import SAMPLERS, Found, read_space, score, search, trial
 from equipoise.train import Machine, Run, experiments, storage
 
-__all__ = ["main"]
+__all__ = ["main", "methods_of"]
 
 USAGE = """usage: equipoise search EXPERIMENT|SPEC.json ... --space NAME=LAW ... --trials N [--preset NAME] [options]
 
   EXPERIMENT  every run of its preset is a method, and each gets the same number of trials; or spec files, one a method
-  --space     what is tried: lr=log:1e-4:1 (log-uniform), options.scale=uniform:0:2, x=int:50:500, or values sgd|adam
+  --space     what is tried: lr=log:1e-4..1 (log-uniform), x=uniform:0..2, x=int:50..500, or values sgd|adam
   --trials    settings tried for each method
   --sampler   random (the default: the same settings for every method), or optuna (the extra `search`)
 
 Settings are chosen by the accuracy on the validation split; the test set is not looked at. Every trial is an ordinary
-run under RUNS/search/, so the same command resumes. `equipoise search --help` shows every option.
+run under RUNS/search/, so the same command resumes. Its seed is not the winner's, so that no luck is chosen and kept.
+`equipoise search --help` shows every option.
 """
 
 
@@ -39,7 +41,7 @@ class Flags:
     """What is tried, how often, and by whom.
 
     Args:
-        space: laws by name: log:LOW:HIGH, uniform:LOW:HIGH, int:LOW:HIGH, or values as a|b|c
+        space: laws by name: log:LOW..HIGH, uniform:LOW..HIGH, int:LOW..HIGH, or values as a|b|c
         trials: settings tried for each method
         sampler: random or optuna
         search_seed: of the settings; the runs have seeds of their own
@@ -57,18 +59,22 @@ def main(argv: Sequence[str]) -> int:
     if not words:
         sys.stdout.write(USAGE)
         return 0
-    preset, seed = take(words, "--preset"), take(words, "--seed", "0")
+    preset, seed = take(words, "--preset"), take(words, "--seed")
     named = []
     while words and not words[0].startswith("-"):
         named.append(words.pop(0))
     flags, where = parse(Flags(), words, command="search EXPERIMENT|SPEC.json", description=USAGE.split("\n\n")[2])
     if not named:
-        raise InputError("name what to search first: equipoise search EXPERIMENT|SPEC.json --space lr=log:1e-3:1")
-    if not seed.isdigit():
+        raise InputError("name what to search first: equipoise search EXPERIMENT|SPEC.json --space lr=log:1e-3..1")
+    if seed and not seed.isdigit():
         raise InputError(f"--seed takes a whole number, not '{seed}'")
-    methods = _methods(named, preset, int(seed))
+    if where.seeds != 1 or where.part:
+        raise InputError("a search tries each setting with one seed, all in one place: leave out --seeds and --part")
+    methods = methods_of(named, preset, int(seed) if seed else None)
     check_names(methods)
     space = read_space(flags.space)
+    settings = draws(max(flags.trials, 0), space, seed=flags.search_seed)
+    check_names([trial(method, setting) for method in methods for setting in settings])
     found = search(
         methods,
         space,
@@ -84,22 +90,32 @@ def main(argv: Sequence[str]) -> int:
     return _told(found, space, flags, where)
 
 
-def _methods(named: Sequence[str], preset: str, seed: int) -> list[Run]:
-    """The runs whose settings are searched; ``InputError`` for a preset beside spec files, or for no such file."""
+def methods_of(named: Sequence[str], preset: str, seed: int | None) -> list[Run]:
+    """The runs that ``named`` experiments' presets, or spec files, have, with ``seed`` (None: 0, or the file's own).
+
+    Raises ``InputError`` for a preset beside spec files, or for no such file.
+    """
     if not any(name.endswith(".json") for name in named):
         load_all()
         chosen = [experiments[name] for name in named]
-        return [
-            versioned(run, one)
-            for one in chosen
-            for run in one.preset(preset or ("quick" if "quick" in one.presets else next(iter(one.presets)))).runs(seed)
-        ]
+        found = []
+        for one in chosen:
+            default = "quick" if "quick" in one.presets else next(iter(one.presets))
+            found += [versioned(run, one) for run in one.preset(preset or default).runs(seed or 0)]
+        return found
     if preset:
         raise InputError("a spec file has no presets; leave --preset out")
     missing = [name for name in named if not Path(name).is_file()]
     if missing:
         raise InputError(f"there is no spec file '{missing[0]}'")
-    return [Run.from_json(storage.read_text(Path(name))) for name in named]
+    runs = [Run.from_json(storage.read_text(Path(name))) for name in named]
+    return [run if seed is None else dataclasses.replace(run, seed=seed) for run in runs]
+
+
+def _unlike(methods: Sequence[Run]) -> list[str]:
+    """The fields in which what the methods' trials are given differs, apart from their numbers."""
+    trials = [trial(method, {}) for method in methods]
+    return [name for name in ("epochs", "train_limit", "validation") if len({getattr(t, name) for t in trials}) > 1]
 
 
 def _told(found: Sequence[Found], space: dict[str, Law], flags: Flags, where: Where) -> int:
@@ -119,6 +135,8 @@ def _told(found: Sequence[Found], space: dict[str, Law], flags: Flags, where: Wh
         heads = ["data", "model", "rule", "best setting", "validation, %", "at an edge", "diverged"]
         laws = ", ".join(f"{name} from {_law(law)}" for name, law in space.items())
         caption = f"Each method tried {flags.trials} settings ({flags.sampler}, seed {flags.search_seed}): {laws}. "
+        if unlike := _unlike([one.method for one in found]):
+            caption += f"The methods differ in {', '.join(unlike)}: equally many trials, but not equal training. "
         show_table(report.Table(heads, lines, caption + "Chosen on the validation split; no test image was looked at."))
         sys.stdout.write("The winners' specs, each to be trained as it stands:\n")
         for spec in specs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 import sys
 import time
@@ -10,12 +11,28 @@ from collections.abc import Sequence
 
 from equipoise.cli.flags import Where
 from equipoise.cli.outcome import check_names
-from equipoise.sweep import ended, has_diverged
+from equipoise.sweep import execute
 from equipoise.sweep import progress as sweep_progress
 from equipoise.sweep.worker import exit_code
 from equipoise.train import Run, Summary
 
-__all__ = ["first_stage"]
+__all__ = ["another_budget", "first_stage"]
+
+FEW = 5  # seeds, of which fewer are said to be few
+
+
+def another_budget(first: Sequence[Run], planned: Sequence[Run]) -> bool:
+    """Whether ``first`` tries anything else than ``planned`` does for the same lines, more or less of it.
+
+    A line is data, model and rule; to leave whole lines out changes no line's budget.
+    """
+    tried: list[dict[str, set[str]]] = []
+    for runs in (first, planned):
+        tried.append({})
+        for run in runs:
+            line = json.dumps([run.data, run.model, run.rule, run.options], sort_keys=True)
+            tried[-1].setdefault(line, set()).add(run.hash)
+    return any(tried[1].get(line) != hashes for line, hashes in tried[0].items())
 
 
 def first_stage(runs: Sequence[Run], where: Where) -> tuple[list[Summary], Where, int | None]:
@@ -25,8 +42,12 @@ def first_stage(runs: Sequence[Run], where: Where) -> tuple[list[Summary], Where
     """
     check_names(runs)
     machine = where.machine()
+    if where.seeds < FEW:
+        sys.stderr.write(f"note: seeds: {where.seeds}; a comparison wants {FEW} or more (--seeds {FEW})\n")
+    if where.part:
+        sys.stderr.write(f"note: the parts share the first stage in '{where.runs}'; apart, each would choose alone\n")
     began = time.monotonic()
-    outcomes = ended(
+    outcomes = execute(
         runs,
         machine,
         executor=where.executor,
@@ -34,9 +55,9 @@ def first_stage(runs: Sequence[Run], where: Where) -> tuple[list[Summary], Where
         progress=sweep_progress.auto(),
         options=where.executor_options,
     )
-    lost = sum(map(has_diverged, outcomes))
+    lost = sum(s.diverged for s in outcomes)
     stopped = [s for s in outcomes if s.status == "stopped"]
-    failed = {s.message: r for r, s in zip(runs, outcomes, strict=True) if s.status == "failed" and not has_diverged(s)}
+    failed = {s.message: r for r, s in zip(runs, outcomes, strict=True) if s.status == "failed" and not s.diverged}
     told = f"; {lost} of them diverged, and count as 0" if lost else ""
     sys.stderr.write(f"first stage: {len(runs) - len(stopped)} of {len(runs)} runs ended{told}\n")
     for message, run in failed.items():

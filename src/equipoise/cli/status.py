@@ -25,15 +25,19 @@ class Flags:
     Args:
         runs: the folder of runs
         experiment: count this one alone
+        forget: count no more what earlier commands planned and nothing has begun; a command typed again plans anew
     """
 
     runs: str = "runs"
     experiment: str | None = None
+    forget: bool = False
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the counts by experiment, what is under way and why others are not; 0 unless the folder is missing."""
     flags, root = looking(Flags, argv, command="status", description="How the runs stand.")
+    if flags.forget:
+        sys.stdout.write(f"forgotten: what {sweep.forget(root)} sweeps planned; no run is touched\n")
     states = [one for one in sweep.survey(root) if flags.experiment in (None, one.experiment)]
     sys.stdout.write(f"{Count.of(states)}\n")
     if states:
@@ -48,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
     )
     for kind in ("damaged", "failed", "diverged", "stopped"):
         _lines(kind, [f"{_name(one)}: {one.message}" for one in _in(states, kind)])
+    if _in(states, "waiting") and not _in(states, "running"):
+        sys.stdout.write(f"waiting: planned by an earlier command; drop the plans: equipoise status {root} --forget\n")
     if any(one.state == "finished" for one in states):
         sys.stdout.write(f"The page of what has finished so far: equipoise report {flags.runs}\n")
     return 0

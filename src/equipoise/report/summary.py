@@ -40,6 +40,7 @@ OUTCOMES = (
     ("test_accuracy", "test accuracy, %", 100.0),
     ("test_loss", "test loss", 1.0),
     ("distance", "distance", 1.0),
+    ("validation_accuracy", "validation accuracy, %", 100.0),
 )
 OUTCOME = (
     "Test accuracy: mean ± half the 95 % Student interval over seeds. Angle to backprop: mean over the hidden layers. "

@@ -19,10 +19,9 @@ from equipoise.sweep.sampling import Uniform as Uniform
 from equipoise.sweep.sampling import draws as draws
 from equipoise.sweep.sampling import grid as grid
 from equipoise.sweep.slurm import slurm as slurm
-from equipoise.sweep.stages import ended as ended
-from equipoise.sweep.stages import has_diverged as has_diverged
 from equipoise.sweep.status import Count as Count
 from equipoise.sweep.status import State as State
+from equipoise.sweep.status import forget as forget
 from equipoise.sweep.status import plan as plan
 from equipoise.sweep.status import survey as survey
 from equipoise.sweep.tables import read_csv as read_csv

@@ -10,6 +10,7 @@ from typing import Any
 
 from equipoise.errors import EquipoiseError, StorageError
 from equipoise.train import Run, Summary, checks, storage
+from equipoise.train.progress import tested
 
 __all__ = ["collect", "diverged", "flat", "histories", "unfinished"]
 
@@ -40,13 +41,13 @@ def collect(
     Tables in the spec are flattened with dots (``options.scale``). Rows are sorted by experiment, then by the
     rest of the spec, so the order does not depend on the file system. A damaged folder is left out and said so:
     one line each is added to ``problems``, or logged when that is None. A run that lies there twice, as where folders
-    of several machines were put together, is one row.
+    of several machines were put together, is one row. One that was given a single test image has no test metrics.
     """
     rows = []
     for _, run, summary in _finished(Path(root), experiment, problems):
         row = flat(run)
         row |= {name: getattr(summary, name) for name in _CONDITIONS}
-        row |= {name: value for name, value in summary.selected.items() if name not in _NOT_METRICS}
+        row |= {name: value for name, value in tested(run, summary.selected).items() if name not in _NOT_METRICS}
         rows.append((run.experiment, run.model, run.data, run.rule, run.seed, run.hash, row))
     return [row for *_, row in sorted(rows, key=lambda entry: entry[:-1])]
 
@@ -65,7 +66,7 @@ def histories(
         except EquipoiseError as error:
             _report(f"left out: {error}", problems)
         else:
-            found[run.hash] = rows
+            found[run.hash] = [tested(run, row) for row in rows]
     return dict(sorted(found.items()))
 
 
@@ -87,11 +88,14 @@ def diverged(root: str | Path) -> list[dict[str, Any]]:
     """The flat spec of every run under ``root`` that ended because its loss or weights were not finite.
 
     They are results, too: a comparison that drops them favours what diverges. Their rows have conditions, no metrics.
+    A run that lies there twice is one row, and none where a copy of it has finished, as ``collect`` has that one.
     """
+    every = list(_read(Path(root), []))
+    done = {run.hash for _, run, summary in every if summary.status == "finished"}
+    lost = {run.hash: (run, summary) for _, run, summary in every if summary.diverged and run.hash not in done}
     return [
         flat(run) | {name: getattr(summary, name) for name in (*_CONDITIONS, "message")}
-        for _, run, summary in _read(Path(root), [])
-        if summary.status == "failed" and "not finite" in summary.message
+        for run, summary in lost.values()
     ]
 
 

@@ -16,7 +16,8 @@ from equipoise.registry import Registry
 from equipoise.sweep import turns
 from equipoise.sweep.progress import Quiet, SweepProgress, Within
 from equipoise.sweep.status import plan
-from equipoise.train import Machine, Progress, Run, Summary, finished, train
+from equipoise.train import Machine, Progress, Run, Summary, diverged_before, finished, train
+from equipoise.train.progress import said
 from equipoise.train.ranks import Ranks
 from equipoise.train.stop import Stopper
 
@@ -35,6 +36,7 @@ class Executor(Protocol):
 
 
 executors: Registry[Executor] = Registry("executor")
+_ONE_PROCESS = ("local", "population")
 
 
 def cores() -> int:
@@ -58,11 +60,11 @@ def execute(
 ) -> list[Summary]:
     """Train every run under ``machine.runs`` and return one summary per run, in the order given.
 
-    Runs with the same hash are trained once; finished ones are not trained again (unless ``machine.force``).
-    ``workers`` is the number of processes (all cores if None). The machine's time limit is the whole sweep's.
-    After Ctrl-C, SIGTERM or the time limit the runs under way are saved and the others come back as "stopped"
-    with that ``cause``. A run that another process is training is waited for. Raises ``InputError`` for an unknown
-    executor, for ``options`` that it does not know and for fewer than one worker.
+    Runs with the same hash are trained once; those that have finished, or diverged, are not trained again (unless
+    ``machine.force``). ``workers`` is the number of processes (all cores if None). The machine's time limit is the
+    whole sweep's. After Ctrl-C, SIGTERM or the time limit the runs under way are saved and the others come back as
+    "stopped" with that ``cause``. A run that another process is training is waited for. Raises ``InputError`` for
+    an unknown executor, for ``options`` that it does not know and for fewer than one worker.
     """
     machine = machine if machine is not None else Machine()
     ranks = Ranks.here(machine.device)
@@ -96,11 +98,15 @@ def execute(
     total, before = len(results) + len(waiting), len(results)
     began = time.monotonic()
     progress.start(total, sum(summary.status == "finished" for summary in results.values()))
+    if lost := sum(summary.diverged for summary in results.values()):
+        progress.note(f"{lost} of {total} diverged before, and would again; --force trains them anew")
+    if workers is not None and executor in _ONE_PROCESS:
+        progress.note(f"the executor '{executor}' is one process and takes no --workers; '--executor processes' does")
     try:
         for summary in outcomes(list(waiting.values()), machine):
             results[summary.hash] = summary
             rate = (time.monotonic() - began) / (len(results) - before)
-            progress.done(summary, len(results), rate * (total - len(results)))
+            progress.done(said(waiting[summary.hash], summary), len(results), rate * (total - len(results)))
     finally:
         progress.finish()
     cause = next((summary.cause for summary in results.values() if summary.cause), "time limit")
@@ -111,11 +117,11 @@ def execute(
 
 
 def _known(run: Run, machine: Machine) -> Summary | None:
-    """What needs no training: the summary of a finished run, or of one whose folder cannot be trusted."""
+    """What needs no training: the summary of a run that finished or diverged, or whose folder cannot be trusted."""
     if machine.force:
         return None
     try:
-        return finished(run, machine.runs)
+        return finished(run, machine.runs) or diverged_before(run, machine.runs)
     except StorageError as error:
         return failed(run, error)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TextIO
 
 from equipoise.train import Run
 from equipoise.train.progress import Quiet as QuietRun
-from equipoise.train.progress import describe
+from equipoise.train.progress import describe, tested
 from equipoise.train.summary import Summary
 
 __all__ = ["Bar", "Lines", "Quiet", "SweepProgress", "Within", "auto", "duration"]
@@ -61,13 +61,14 @@ class Within(QuietRun):
 
     def __init__(self, sweep: SweepProgress) -> None:
         self._sweep = sweep
-        self._name, self._epochs = "", 0
+        self._name, self._run = "", Run()
 
     def start(self, run: Run, steps: int) -> None:
-        self._name, self._epochs = f"{run.rule}, seed {run.seed}", run.epochs
+        self._name, self._run = f"{run.rule}, seed {run.seed}", run
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
-        self._sweep.within(f"{self._name}, epoch {metrics['epoch']}/{self._epochs}  {describe(metrics)}")
+        words = describe(tested(self._run, metrics))
+        self._sweep.within(f"{self._name}, epoch {metrics['epoch']}/{self._run.epochs}  {words}")
 
     def note(self, text: str) -> None:
         self._sweep.note(f"{self._name}: {text}")

@@ -7,32 +7,52 @@ the accuracy on the validation split alone: a trial is given a single test image
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from equipoise.errors import InputError, unknown_name
 from equipoise.randomness import derive
+from equipoise.sweep.executors import execute
 from equipoise.sweep.sampling import Choice, Integers, Law, LogUniform, Uniform, draws
-from equipoise.sweep.stages import ended
 from equipoise.sweep.value import changed
 from equipoise.train import Machine, Run, Summary
 
-__all__ = ["SAMPLERS", "Found", "read_space", "score", "search", "trial", "with_setting"]
+__all__ = ["SAMPLERS", "SEED", "Found", "read_grid", "read_space", "score", "search", "trial"]
 
 SAMPLERS = ("random", "optuna")
 HELD_OUT = 0.1
-_FORMS = "log:LOW:HIGH, uniform:LOW:HIGH, int:LOW:HIGH, or values as a|b|c"
+SEED = 1000
+_FORMS = "log:LOW..HIGH, uniform:LOW..HIGH, int:LOW..HIGH, or values as a|b|c"
 _LAWS: dict[str, Any] = {"log": LogUniform, "uniform": Uniform, "int": Integers}
 
 
 def read_space(words: Mapping[str, Any]) -> dict[str, Law]:
-    """The laws of a table from names to texts: log:1e-4:1, uniform:0:1, int:50:500, or sgd|adam for a choice.
+    """The laws of a table from names to texts: log:1e-4..1 (or log:1e-4:1), uniform:0..1, int:50..500, or sgd|adam.
 
     >>> read_space({"lr": "log:1e-4:1", "optimizer": "sgd|adam"})["optimizer"]
     Choice(values=('sgd', 'adam'))
     """
-    return {name: _law(name, str(text)) for name, text in words.items()}
+    return {name: _law(name, text if isinstance(text, str) else json.dumps(text)) for name, text in words.items()}
+
+
+def read_grid(words: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The values of a table from names to texts: sgd,adam, or with bars where a value has commas of its own.
+
+    >>> read_grid({"lr": "0.1,0.01", "model": "mlp:64-9-10,norm=layer|mlp:64-9-10"})
+    {'lr': [0.1, 0.01], 'model': ['mlp:64-9-10,norm=layer', 'mlp:64-9-10']}
+    """
+    found = {}
+    for name, text in words.items():
+        if isinstance(text, str):
+            parts = [part.strip() for part in text.split("|" if "|" in text else ",")]
+            found[name] = [_value(part) for part in parts if part]
+        else:  # read as JSON before: a list, or a single value
+            found[name] = text if isinstance(text, list) else [text]
+        if not found[name]:
+            raise InputError(f"the grid has no value for '{name}'; write it like {name}=a,b")
+    return found
 
 
 def _law(name: str, text: str) -> Law:
@@ -41,7 +61,7 @@ def _law(name: str, text: str) -> Law:
         return Choice(tuple(_value(word) for word in text.split("|")))
     number = int if kind == "int" else float
     try:
-        low, high = map(number, ends.split(":"))
+        low, high = map(number, ends.replace("..", ":").split(":"))
     except ValueError:
         raise InputError(f"'{name}={text}' is no space; write {_FORMS}") from None
     return _LAWS[kind](low, high)
@@ -53,7 +73,7 @@ def _value(word: str) -> Any:
             return kind(word)
         except ValueError:
             continue
-    return {"true": True, "false": False}.get(word, word)
+    return {"true": True, "false": False, "null": None}.get(word, word)
 
 
 def score(summary: Summary) -> float:
@@ -61,24 +81,19 @@ def score(summary: Summary) -> float:
     return float(summary.metrics.get("validation_accuracy") or 0.0)
 
 
-def with_setting(run: Run, setting: Mapping[str, Any]) -> Run:
-    """``run`` with the values of ``setting``; another optimiser comes with its own default options."""
-    name = setting.get("optimizer", run.optimizer)
-    if name != run.optimizer:
-        run = dataclasses.replace(run, optimizer=name, optimizer_options=Run(optimizer=name).optimizer_options)
-    return changed(run, setting)
-
-
 def trial(run: Run, setting: Mapping[str, Any]) -> Run:
     """The run that tries ``setting``: in ``search/<experiment>``, with held-out images, and one test image.
+
+    Its seed is ``SEED`` further on, so that what is chosen is trained with seeds that had no say in it.
 
     Raises ``InputError`` for a run that selects its epoch on the test set.
     """
     if run.select == "test":
         raise InputError("select 'test' would let the test set choose; search with select 'last' or 'validation'")
     held = run.validation or HELD_OUT
-    plain = dataclasses.replace(run, experiment=f"search/{run.experiment}", validation=held, test_limit=1)
-    return with_setting(plain, setting)
+    ours = {"experiment": f"search/{run.experiment}", "validation": held, "test_limit": 1, "seed": run.seed + SEED}
+    plain = dataclasses.replace(run, **ours)
+    return changed(plain, setting)
 
 
 @dataclass(frozen=True)
@@ -98,12 +113,12 @@ class Found:
     @property
     def winner(self) -> Run:
         """The method's own spec with the winner's values: what it is to be trained with."""
-        return with_setting(self.method, self.settings[self.place])
+        return changed(self.method, self.settings[self.place])
 
     @property
     def whole(self) -> bool:
         """Whether every trial has finished or diverged."""
-        return all(one.status == "finished" or "not finite" in one.message for one in self.outcomes)
+        return all(one.status == "finished" or one.diverged for one in self.outcomes)
 
     def edges(self, space: Mapping[str, Law]) -> list[str]:
         """The names whose winning value is the lowest or the highest that was tried."""
@@ -134,12 +149,12 @@ def search(
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
     if trials < 1 or not space or not methods:
-        raise InputError("a search needs a method, a space and at least one trial: --space lr=log:1e-3:1 --trials 16")
+        raise InputError("a search needs a method, a space and at least one trial: --space lr=log:1e-3..1 --trials 16")
     machine = machine if machine is not None else Machine()
     if sampler == "random":
         settings = draws(trials, space, seed=seed)
         runs = [trial(method, one) for method in methods for one in settings]
-        outcomes = ended(runs, machine, **how)
+        outcomes = execute(runs, machine, **how)
         parts = [outcomes[k * trials : (k + 1) * trials] for k in range(len(methods))]
         return [Found(m, tuple(settings), tuple(part)) for m, part in zip(methods, parts, strict=True)]
     from equipoise.sweep.proposals import Proposals
@@ -149,7 +164,7 @@ def search(
     for _ in range(trials):
         settings = [one.ask() for one in asked]
         runs = [trial(method, setting) for method, setting in zip(methods, settings, strict=True)]
-        for k, summary in enumerate(ended(runs, machine, **how)):
+        for k, summary in enumerate(execute(runs, machine, **how)):
             tried[k].append((settings[k], summary))
             asked[k].tell(score(summary))
         if any(rows[-1][1].status == "stopped" for rows in tried):

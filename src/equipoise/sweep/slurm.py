@@ -20,13 +20,15 @@ from equipoise.sweep.progress import Quiet, SweepProgress
 from equipoise.sweep.slurm_job import outcome_file
 from equipoise.sweep.slurm_queue import Options, Queue, Ticket, submit
 from equipoise.train import Machine, Run, Summary, finished, lock, storage
-from equipoise.train.progress import describe
+from equipoise.train.progress import describe, tested
 from equipoise.train.stop import Stopper
 
 __all__ = ["slurm"]
 
 LOOK = 1.0  # seconds between two looks into the folder of outcomes
 ASK = 10.0  # seconds between two questions to the controller
+_AT_ONCE = 100  # jobs in one call of scancel
+_QUEUED = "its job is still in the queue"
 GRACE = 60.0  # seconds that a job which has left the queue may take to show its outcome (shared folders lag)
 
 
@@ -44,7 +46,7 @@ def slurm(
 
     ``options`` are sbatch's own (partition, account, gres, ...) and those of ``slurm_queue.Options``; ``limit`` is the
     number of jobs at once. Runs that an earlier call has queued are waited for, not queued again. After Ctrl-C the jobs
-    stay where they are; the machine's time limit cancels them, and they save.
+    stay where they are; the machine's time limit cancels those that train nothing else, and they save.
     """
     chosen = Options.read(options or {})
     sweep = sweep if sweep is not None else Quiet()
@@ -108,7 +110,7 @@ class _Watch:
                 yield from self._told()
                 if stopper.reason == "time limit" and not cancelled:
                     cancelled = True
-                    self._cancel()
+                    yield from self._cancel()
                 elif stopper.reason and not cancelled:
                     yield from self._leave(stopper.reason)
                     return
@@ -171,7 +173,8 @@ class _Watch:
                 with contextlib.suppress(StorageError, IndexError, KeyError):
                     run = self.runs[name]
                     last = storage.read_lines(run.folder(self.machine.runs) / "metrics.jsonl")[-1]
-                    words += f"; {run.rule}, seed {run.seed}, epoch {last['epoch']}/{run.epochs}  {describe(last)}"
+                    far = describe(tested(run, last))
+                    words += f"; {run.rule}, seed {run.seed}, epoch {last['epoch']}/{run.epochs}  {far}"
                     break
         self.sweep.within(words)
 
@@ -186,8 +189,17 @@ class _Watch:
             "the same command waits for them again"
         )
         for name in list(self.waiting):
-            yield Summary(status="stopped", hash=name, cause=reason, message="its job is still in the queue")
+            yield Summary(status="stopped", hash=name, cause=reason, message=_QUEUED)
 
-    def _cancel(self) -> None:
-        for name in self._names().split(","):
-            subprocess.run(["scancel", "--me", f"--name={name}"], capture_output=True, timeout=60, check=False)
+    def _cancel(self) -> Iterator[Summary]:
+        """Cancel the tasks that train nothing but what is asked for here; the others are another call's, too."""
+        queue = Queue.ask(patient=True)
+        ours = {ticket for ticket in self.waiting.values() if queue and set(self.runs) >= set(ticket.runs() or [""])}
+        jobs = [job for ticket in ours if queue and (job := queue.job(ticket))]
+        for start in range(0, len(jobs), _AT_ONCE):
+            command = ["scancel", *jobs[start : start + _AT_ONCE]]
+            subprocess.run(command, capture_output=True, timeout=60, check=False)
+        for name, ticket in list(self.waiting.items()):
+            if ticket not in ours:
+                del self.waiting[name]
+                yield Summary(status="stopped", hash=name, cause="time limit", message=_QUEUED)

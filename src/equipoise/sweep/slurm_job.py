@@ -68,6 +68,8 @@ class Job:
 
     def _train(self, run: Run, stopper: Stopper) -> None:
         folder, machine = Path(self.folder), Machine(**json.loads(self.machine))
+        if outcome_file(folder, run.hash).exists():  # told before this job was queued again
+            return
         begun = folder / f"{run.hash}.begun"
         if begun.exists():  # --force is for the first start alone: later ones go on
             machine = dataclasses.replace(machine, force=False)

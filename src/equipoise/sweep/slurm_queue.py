@@ -88,6 +88,13 @@ class Ticket:
         """The job's name in the queue."""
         return f"equipoise-{self.folder.name}"
 
+    def runs(self) -> list[str]:
+        """The hashes of the runs that the task trains; none where that cannot be read."""
+        try:
+            return storage.read_json(self.folder / "jobs.json")["jobs"][self.index]
+        except (StorageError, KeyError, IndexError):
+            return []
+
     def log(self) -> Path | None:
         """The newest log of the task, if it has begun."""
         found = [*self.folder.glob(f"*_{self.index}_0_log.err"), *self.folder.glob("*_0_log.err")]
@@ -97,15 +104,15 @@ class Ticket:
 class Queue:
     """The jobs of ours that SLURM knows, by name and array index."""
 
-    def __init__(self, states: Mapping[tuple[str, int], str]) -> None:
-        self._states = dict(states)
+    def __init__(self, states: Mapping[tuple[str, int], str], jobs: Mapping[tuple[str, int], str]) -> None:
+        self._states, self._jobs = dict(states), dict(jobs)
 
     @classmethod
     def ask(cls, *, patient: bool = False) -> Queue | None:
         """What squeue says now; with ``patient`` None when it does not answer, else an ``InputError``."""
         if shutil.which("squeue") is None:
             raise InputError("there is no SLURM on this machine ('squeue' is not found); use --executor processes")
-        command = ["squeue", "--me", "--array", "--noheader", "--format=%j|%K|%T"]
+        command = ["squeue", "--me", "--array", "--noheader", "--format=%j|%K|%T|%F"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         except (OSError, subprocess.SubprocessError) as error:
@@ -113,12 +120,13 @@ class Queue:
                 return None
             said = " ".join(str(getattr(error, "stderr", "") or error).split())
             raise InputError(f"SLURM does not answer: {said}") from None
-        states = {}
+        states, jobs = {}, {}
         for line in done.stdout.splitlines():
-            name, _, rest = line.rpartition("|")[0].rpartition("|")
+            name, index, state, job = [*line.rsplit("|", 3), "", "", ""][:4]
             if name.startswith("equipoise-"):
-                states[name, int(rest) if rest.isdigit() else 0] = line.rpartition("|")[2]
-        return cls(states)
+                place = name, int(index) if index.isdigit() else 0
+                states[place], jobs[place] = state, f"{job}_{index}" if index.isdigit() else job
+        return cls(states, jobs)
 
     def __contains__(self, ticket: Ticket) -> bool:
         return (ticket.name, ticket.index) in self._states
@@ -126,6 +134,10 @@ class Queue:
     def state(self, ticket: Ticket) -> str:
         """Such as PENDING or RUNNING; "" for a job that is not in the queue."""
         return self._states.get((ticket.name, ticket.index), "")
+
+    def job(self, ticket: Ticket) -> str:
+        """What scancel calls the task; "" for one that is not in the queue."""
+        return self._jobs.get((ticket.name, ticket.index), "")
 
     def runs(self, base: Path) -> dict[str, Ticket]:
         """The hashes of all runs in the queue that were submitted from ``base``, with their jobs."""

@@ -15,7 +15,7 @@ from equipoise.errors import EquipoiseError, StorageError
 from equipoise.sweep.progress import duration
 from equipoise.train import Run, Summary, lock, storage
 
-__all__ = ["STATES", "Count", "State", "plan", "survey"]
+__all__ = ["STATES", "Count", "State", "forget", "plan", "survey"]
 
 STATES = ("finished", "running", "stopped", "killed", "failed", "diverged", "damaged", "waiting")
 _PLANS = ".sweeps"
@@ -76,6 +76,14 @@ def plan(root: str | Path, runs: Sequence[Run]) -> None:
     if len(names) > 1 and not (folder / f"{name}.json").exists():
         storage.make_folder(folder)
         storage.write_bytes(folder / f"{name}.json", json.dumps({"runs": names}).encode())
+
+
+def forget(root: str | Path) -> int:
+    """Remove what sweeps have written down under ``root`` (``plan``), and no run; how many sweeps that were."""
+    plans = list((Path(root) / _PLANS).glob("*.json"))
+    for path in plans:
+        path.unlink(missing_ok=True)
+    return len(plans)
 
 
 def survey(root: str | Path, runs: Iterable[Run] | None = None) -> list[State]:
@@ -142,8 +150,7 @@ def _state(folder: Path, run: Run) -> State:
     if summary is None:
         begun = (folder / "metrics.jsonl").exists()
         return State(run.hash, run.experiment, "killed" if begun else "waiting", **given, **_progress(folder))
-    diverged = summary.status == "failed" and "not finite" in summary.message
-    return State(run.hash, run.experiment, "diverged" if diverged else summary.status, **given)
+    return State(run.hash, run.experiment, "diverged" if summary.diverged else summary.status, **given)
 
 
 def _progress(folder: Path) -> dict[str, Any]:
@@ -157,7 +164,10 @@ def _progress(folder: Path) -> dict[str, Any]:
 
 
 def _left(states: Sequence[State]) -> float | None:
-    """Seconds until the last run ends, as many at a time as now; a run takes what its experiment's others took."""
+    """Seconds until the last run ends, with as many processes as now; a run takes what its experiment's others took.
+
+    The members of a population have one process, and each its share of that one's time.
+    """
     took: dict[str, list[float]] = {}
     for one in states:
         share = one.epoch / one.epochs if one.epochs else 0.0
@@ -169,4 +179,4 @@ def _left(states: Sequence[State]) -> float | None:
     mean = sum(map(sum, took.values())) / sum(map(len, took.values()))
     rest = [one for one in states if one.state in ("running", "stopped", "killed", "waiting")]
     work = sum(max(0.0, means.get(one.experiment, mean) - one.seconds) for one in rest)
-    return work / max(1, sum(one.state == "running" for one in states))
+    return work / max(1, len({one.holder for one in states if one.state == "running"}))

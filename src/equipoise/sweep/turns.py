@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
 from equipoise.errors import StorageError
-from equipoise.train import Machine, Run, Summary, finished, lock
+from equipoise.train import Machine, Run, Summary, diverged_before, finished, lock
 from equipoise.train.stop import Stopper
 
 __all__ = ["done_meanwhile", "shared", "taken"]
@@ -26,9 +26,9 @@ def taken(run: Run, machine: Machine) -> bool:
 
 
 def done_meanwhile(run: Run, machine: Machine) -> Summary | None:
-    """The summary of ``run`` if a process has finished it by now; that a folder is damaged is its trainer's to say."""
+    """The summary of ``run`` if it has finished or diverged by now; that its folder is damaged, its trainer says."""
     try:
-        return finished(run, machine.runs)
+        return finished(run, machine.runs) or diverged_before(run, machine.runs)
     except StorageError:
         return None
 

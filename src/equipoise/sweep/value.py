@@ -39,11 +39,17 @@ class Sweep:
         """``base`` with one setting of every list in ``choices``, all combinations, the last list changing fastest.
 
         With draws first and conditions behind, every draw meets every condition (a paired design), and what has
-        finished at any time is whole pairs. For the names of a setting see ``changed``.
+        finished at any time is whole pairs. For the names of a setting see ``changed``. Raises ``InputError`` for a
+        name that is in two of the lists.
         """
         runs = [base]
         fillings: list[dict[str, Any]] = [{}]
+        taken: set[str] = set()
         for settings in choices:
+            names = {name for setting in settings for name in setting}
+            if twice := sorted(names & taken):
+                raise InputError(f"'{twice[0]}' is in two lists of the sweep; give each name in one of them")
+            taken |= names
             fillings = [{**one, **setting} for one in fillings for setting in settings]
         if choices:
             runs = [changed(base, filling) for filling in fillings]
@@ -90,9 +96,14 @@ def changed(run: Run, setting: Mapping[str, Any]) -> Run:
     """``run`` with the values of ``setting`` in its fields.
 
     ``options.scale`` is an entry of the table ``options``; a name that is no field fills its braces in the text of
-    the model, data and augmentation, as "mlp:784-{width}-10". Raises ``InputError`` for a name that is neither.
+    the model, data and augmentation, as "mlp:784-{width}-10". Another optimiser or schedule comes with its own default
+    options. Raises ``InputError`` for a name that is neither.
     """
     table = run.to_dict()
+    if setting.get("optimizer", run.optimizer) != run.optimizer:
+        table["optimizer_options"] = Run(optimizer=setting["optimizer"]).optimizer_options
+    if setting.get("scheduler", run.scheduler) != run.scheduler:
+        table["scheduler_options"] = {}
     texts = {name: table[name] for name in ("model", "data", "augment")}
     braces = {part for text in texts.values() for _, part, _, _ in string.Formatter().parse(text) if part}
     filled: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from equipoise.train.machine import Machine as Machine
 from equipoise.train.machine import parse_duration as parse_duration
 from equipoise.train.optimisers import optimizer_names as optimizer_names
 from equipoise.train.progress import Progress as Progress
+from equipoise.train.runner import diverged_before as diverged_before
 from equipoise.train.runner import finished as finished
 from equipoise.train.runner import train as train
 from equipoise.train.schedules import scheduler_names as scheduler_names

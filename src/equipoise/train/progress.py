@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any, Protocol, TextIO
 from equipoise.train.spec import Run
 from equipoise.train.summary import Summary
 
-__all__ = ["Bar", "Lines", "Progress", "Quiet", "auto", "describe"]
+__all__ = ["Bar", "Lines", "Progress", "Quiet", "auto", "describe", "said", "tested"]
 
 
 class Progress(Protocol):
@@ -71,6 +72,16 @@ def describe(metrics: Mapping[str, Any]) -> str:
     return "  ".join(words)
 
 
+def tested(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """``metrics`` without those of the test set where the run is given a single test image, which says nothing."""
+    return {name: value for name, value in metrics.items() if run.test_limit != 1 or not name.startswith("test_")}
+
+
+def said(run: Run, summary: Summary) -> Summary:
+    """``summary`` with what its metrics say (``tested``)."""
+    return dataclasses.replace(summary, metrics=tested(run, summary.metrics))
+
+
 class Lines:
     """One plain line per epoch, at most one every ``every`` seconds, and always the last."""
 
@@ -78,20 +89,21 @@ class Lines:
         self._stream = stream if stream is not None else sys.stderr
         self._every = every
         self._last = 0.0
-        self._epochs = 0
+        self._run = Run()
 
     def start(self, run: Run, steps: int) -> None:
-        self._epochs = run.epochs
+        self._run = run
         name = f"{run.experiment}/{run.hash}: {run.rule} on {run.data}, seed {run.seed}"
         self._write(f"{name}, {run.epochs} epochs, {steps} steps")
 
     def advance(self, step: int, loss: float) -> None: ...
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
-        now = time.monotonic()
-        if now - self._last >= self._every or metrics["epoch"] == self._epochs:
+        now, last = time.monotonic(), self._run.epochs
+        if now - self._last >= self._every or metrics["epoch"] == last:
             self._last = now
-            self._write(f"epoch {metrics['epoch']}/{self._epochs}  {describe(metrics)}  {metrics['seconds']:.1f} s")
+            words = describe(tested(self._run, metrics))
+            self._write(f"epoch {metrics['epoch']}/{last}  {words}  {metrics['seconds']:.1f} s")
 
     def note(self, text: str) -> None:
         self._write(f"note: {text}")
@@ -126,8 +138,10 @@ class Bar:
             transient=True,
         )
         self._task: Any = None
+        self._run = Run()
 
     def start(self, run: Run, steps: int) -> None:
+        self._run = run
         self._task = self._bar.add_task(f"{run.rule} on {run.data}, seed {run.seed}", total=steps, words="")
         self._bar.start()
 
@@ -135,14 +149,14 @@ class Bar:
         self._bar.update(self._task, completed=step, loss=loss)
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
-        self._bar.update(self._task, completed=metrics["step"], words=describe(metrics))
+        self._bar.update(self._task, completed=metrics["step"], words=describe(tested(self._run, metrics)))
 
     def note(self, text: str) -> None:
         self._bar.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def finish(self, summary: Summary) -> None:
         self._bar.stop()
-        words = describe(summary.metrics)
+        words = describe(tested(self._run, summary.metrics))
         line = f"{summary.status} after {summary.seconds:.1f} s{_colon(words)}{_colon(summary.message)}"
         # Not wrapped: a command in it has to survive being copied.
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)

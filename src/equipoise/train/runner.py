@@ -25,13 +25,24 @@ from equipoise.train.summary import Summary, commit
 from equipoise.train.sweeps import Sweeps
 from equipoise.train.totals import NotFinite
 
-__all__ = ["finish", "finished", "global_state", "prepare", "resume", "stopped", "summarise", "threads", "train"]
+__all__ = [
+    "diverged_before",
+    "finish",
+    "finished",
+    "global_state",
+    "prepare",
+    "resume",
+    "stopped",
+    "summarise",
+    "threads",
+    "train",
+]
 
 _FILES = ("spec.json", "metrics.jsonl", "trace.jsonl", "summary.json", "weights.safetensors")
 
 
 def finished(run: Run, runs: str | Path) -> Summary | None:
-    """The summary of ``run`` when it has finished under ``runs``, else None.
+    """The summary of ``run`` when it has finished under ``runs``, else None; a spec that was cut is written again.
 
     Raises ``StorageError`` when ``summary.json`` is there but damaged: it may belong to a finished run.
     """
@@ -41,8 +52,31 @@ def finished(run: Run, runs: str | Path) -> Summary | None:
     try:
         summary = Summary.read(folder)
     except StorageError as error:
-        raise StorageError(f"{error}; repair it, or train anew with --force") from None
-    return summary if summary.status == "finished" else None
+        raise StorageError(
+            f"{error}; repair it, or remove the folder and train it anew (--force: and all runs of the command)"
+        ) from None
+    if summary.status != "finished":
+        return None
+    if summary.hash != run.hash:
+        raise StorageError(f"the summary in '{folder}' is that of another run, {summary.hash}; remove the folder")
+    _mend(run, folder)
+    return summary
+
+
+def _mend(run: Run, folder: Path) -> None:
+    """Write the spec of a finished run again where it was cut or edited: the folder's name says what was trained."""
+    with contextlib.suppress(EquipoiseError):
+        if Run.from_json(storage.read_text(folder / "spec.json")).hash == run.hash:
+            return
+    storage.write_bytes(folder / "spec.json", run.to_json().encode())
+
+
+def diverged_before(run: Run, runs: str | Path) -> Summary | None:
+    """The summary of ``run`` when it has diverged under ``runs``, as it would again; None where it has not."""
+    with contextlib.suppress(StorageError):
+        summary = Summary.read(run.folder(runs))
+        return summary if summary.hash == run.hash and summary.diverged else None
+    return None
 
 
 def train(

@@ -46,6 +46,11 @@ class Summary:
     cause: str = ""
     message: str = ""
 
+    @property
+    def diverged(self) -> bool:
+        """Whether the run ended because its loss or its weights were not finite: a result like any other."""
+        return self.status == "failed" and "not finite" in self.message
+
     def write(self, folder: Path) -> None:
         """Write ``summary.json`` into ``folder``, atomically."""
         storage.write_json(folder / "summary.json", dataclasses.asdict(self))

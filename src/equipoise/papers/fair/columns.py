@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["SHARE", "columns", "epochs_to", "held_out_alone"]
+__all__ = ["SHARE", "columns", "epochs_to"]
 
 SHARE = 0.9
 _CHANCE = 0.1
@@ -32,8 +32,3 @@ def columns(row: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dic
     """``epochs_to_90``: epochs to 90 % of the run's last accuracy, on held-out images (``epochs_to``)."""
     curve = [float(one["validation_accuracy"]) for one in history if one.get("validation_accuracy") is not None]
     return {"epochs_to_90": epochs_to(curve)} if curve else {}
-
-
-def held_out_alone(row: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """No test numbers for the runs that try rates, which see a single test image."""
-    return {"test_accuracy": None, "test_loss": None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from equipoise.papers.fair.columns import columns, held_out_alone
+from equipoise.papers.fair.columns import columns
 from equipoise.papers.fair.conditions import CIRCUITS, NETWORKS
 from equipoise.papers.fair.figures import EXHIBITS
 from equipoise.papers.fair.studies import Circuits, Compared, Rules, Scale, Tuning
@@ -47,7 +47,6 @@ EXPERIMENTS = tuple(
             title=f"{_TITLES[name]}: the rates that were tried, on held-out images",
             source=_NONE,
             presets={preset: Tuning(study) for preset, study in presets.items()},
-            columns=held_out_alone,
         ),
     )
 )
