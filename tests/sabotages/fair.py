@@ -4,14 +4,16 @@ from tests.mutants import Mutant
 
 CONDITIONS, STUDIES = "src/equipoise/papers/fair/conditions.py", "src/equipoise/papers/fair/studies.py"
 FIGURES, COLUMNS = "src/equipoise/papers/fair/figures.py", "src/equipoise/papers/fair/columns.py"
-SEARCH, STAGES, PROPOSALS = (
+SEARCH, VALUE, PROPOSALS = (
     "src/equipoise/sweep/search.py",
-    "src/equipoise/sweep/stages.py",
+    "src/equipoise/sweep/value.py",
     "src/equipoise/sweep/proposals.py",
 )
+LINES, STAGES = "src/equipoise/papers/fair/lines.py", "src/equipoise/cli/stages.py"
 COST = "src/equipoise/measure/cost.py"
 SPECS = ("tests/papers/test_fair_specs.py",)
 SEARCHED = ("tests/reliability/test_search.py",)
+TOLD = ("tests/papers/test_fair_lines.py",)
 
 MUTANTS = (
     Mutant("fair/tuning-sees-the-test-set", STUDIES, "test_limit=1,", "test_limit=self.scale.test_limit,", SPECS),
@@ -32,7 +34,16 @@ MUTANTS = (
         "fair/curve-of-the-test-set", COLUMNS, 'float(one["validation_accuracy"])', 'float(one["test_accuracy"])', SPECS
     ),
     Mutant("fair/upkeep-is-free", COST, "                one.maintain()\n", "                pass\n", SPECS),
-    Mutant("fair/diverged-runs-again", STAGES, " if known[run.hash] is None]", "]", SEARCHED),
+    Mutant("fair/two-budgets-in-one-mean", LINES, "specs = (_budget(row, cell),", "specs = ((),", TOLD),
+    Mutant("fair/two-rates-in-one-mean", LINES, '{"optimizer", "optimizer_options", "lr"}', "()", TOLD),
+    Mutant("fair/baseline-of-another-budget", LINES, "== (wanted, line.budget)", "== (wanted, one.budget)", TOLD),
+    Mutant(
+        "fair/half-the-tuning-keeps-its-name",
+        STAGES,
+        "tried[1].get(line) != hashes",
+        "not tried[1].get(line, set()) >= hashes",
+        TOLD,
+    ),
     Mutant("search/the-worst-wins", SEARCH, "scores.index(max(scores))", "scores.index(min(scores))", SEARCHED),
     Mutant(
         "search/test-set-chooses",
@@ -41,9 +52,21 @@ MUTANTS = (
         'metrics.get("test_accuracy")',
         SEARCHED,
     ),
+    Mutant("search/winner-is-a-trial", SEARCH, "return changed(self.method, ", "return trial(self.method, ", SEARCHED),
     Mutant(
-        "search/winner-is-a-trial", SEARCH, "return with_setting(self.method, ", "return trial(self.method, ", SEARCHED
+        "search/options-of-another-optimiser",
+        VALUE,
+        'if setting.get("optimizer", run.optimizer) != run.optimizer:',
+        "if False:",
+        SEARCHED,
     ),
-    Mutant("search/options-of-another-optimiser", SEARCH, "if name != run.optimizer:", "if not name:", SEARCHED),
+    Mutant("search/luck-is-kept", SEARCH, "run.seed + SEED}", "run.seed}", SEARCHED),
+    Mutant(
+        "search/methods-without-the-option",
+        "src/equipoise/cli/search.py",
+        "    check_names([trial(",
+        "    list([trial(",
+        SEARCHED,
+    ),
     Mutant("search/proposals-without-a-seed", PROPOSALS, "seed=seed % 2**32", "seed=None", SEARCHED),
 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from equipoise.cli.flags import parse, take
 from equipoise.cli.outcome import execute_and_show, seeds_of
-from equipoise.cli.stages import first_stage
+from equipoise.cli.stages import another_budget, first_stage
 from equipoise.errors import InputError, unknown_name
 from equipoise.papers import load_all
 from equipoise.sweep import worker
@@ -50,6 +50,8 @@ def main(argv: Sequence[str]) -> int:
         raise unknown_name("protocol", protocol, PROTOCOLS)
     load_all()
     experiment = experiments[words.pop(0)]
+    if protocol == "authors" and isinstance(next(iter(experiment.presets.values())), Staged):
+        raise InputError(f"'{experiment.name}' compares last epochs; the test set selects none: leave out --protocol")
     preset = preset or ("quick" if "quick" in experiment.presets else next(iter(experiment.presets)))
     study = experiment.preset(preset)
     study, where = parse(
@@ -64,14 +66,16 @@ def main(argv: Sequence[str]) -> int:
         hide=("experiment", "version", "preset", *getattr(study, "DECIDES", ())),
     )
     seeds = seeds_of(int(seed), where)
-    planned, asked = (
-        [versioned(run, experiment) for s in seeds for run in one.runs(s)] for one in (experiment.preset(preset), study)
-    )
+    like = experiment.preset(preset)
+    planned, asked = ([versioned(run, experiment) for s in seeds for run in one.runs(s)] for one in (like, study))
     hashes = {run.hash for run in planned}
     changed = [run.hash not in hashes for run in asked]
-    if isinstance(study, Staged):
-        first = [versioned(run, experiment) for run in study.first()]
-        first = [_labelled(run, preset, "paper", any(changed)) for run in first]
+    if isinstance(study, Staged) and isinstance(like, Staged):
+        planned, first = ([versioned(run, experiment) for run in one.first()] for one in (like, study))
+        hashes = {run.hash for run in planned}
+        if another_budget(first, planned):
+            changed = [True] * len(asked)
+        first = [_labelled(run, preset, "paper", run.hash not in hashes) for run in first]
         outcomes, where, code = first_stage(first, where)
         if code is not None:
             return code

@@ -9,35 +9,25 @@ from equipoise import plots
 from equipoise.measure.statistics import estimate, paired_difference
 from equipoise.papers.exhibits import Cell as Shown
 from equipoise.papers.exhibits import Exhibit, Exhibits, Figure, Histories, Note, Number, Row, Table
-from equipoise.papers.fair.conditions import CIRCUITS, METHODS, NETWORKS, Cell, cell_of, refused
+from equipoise.papers.fair.conditions import CIRCUITS, METHODS, Cell, refused
+from equipoise.papers.fair.lines import Line, baseline_of, lines_of
 from equipoise.papers.fair.tables import rates
 from equipoise.papers.inorm.pairing import with_diverged
 from equipoise.papers.picking import fixed, per_preset, values_of
 from equipoise.plots import Point, Series
 
-__all__ = ["EXHIBITS", "lines_of"]
+__all__ = ["EXHIBITS"]
 
 CHANCE = 0.1  # what a run that diverged scores
+FEW = 5  # seeds, of which fewer are said to be few
 _CAPTION = (
     "Test accuracy after the last epoch: mean ± half the 95 % Student interval over seeds; a run that diverged scores "
     "10 %. Less the {baseline}: the mean over seeds of the difference, with its 95 % interval. Angle: between the "
     "rule's update and backpropagation's on the same network, the mean over hidden layers on held-out images. "
     "Cost: processor time of a step's gradients and upkeep over that of backpropagation's, on the same network in the "
-    "same process. Epochs: to 90 % of the last accuracy on held-out images, a straight line between epochs. Rate: as "
-    "chosen on held-out images."
+    "same process. Epochs: to 90 % of the last accuracy on held-out images, a straight line between epochs. Each of "
+    "the three ± half its 95 % interval. Rate: as chosen on held-out images. Lines whose budgets differ say so."
 )
-
-
-def lines_of(rows: Sequence[Row]) -> dict[Cell, list[Row]]:
-    """Runs by their line, in the order of ``METHODS``, networks and circuits; a seed counts once."""
-    found: dict[Cell, dict[int, Row]] = {}
-    for row in rows:
-        cell = cell_of(row)
-        if cell is not None:
-            found.setdefault(cell, {})[int(row["seed"])] = row
-    places, names = [*NETWORKS, *CIRCUITS], list(METHODS)
-    order = sorted(found, key=lambda one: (one.data, places.index(one.place), names.index(one.name)))
-    return {cell: [found[cell][seed] for seed in sorted(found[cell])] for cell in order}
 
 
 def _scored(row: Row) -> float:
@@ -69,8 +59,14 @@ def _mean(members: Sequence[Row], metric: str, places: int) -> Shown:
     values = values_of(members, metric)
     if not values:
         return None
-    mean = sum(values) / len(values)
-    return Number(mean, fixed(mean, places))
+    found = estimate(values)
+    mean = Number(found.mean, fixed(found.mean, places))
+    return (mean, "±", Number(found.half, fixed(found.half, places))) if found.n > 1 else mean
+
+
+def _seeds(members: Sequence[Row]) -> Shown:
+    count = len(members)
+    return count if count >= FEW else (Number(count, str(count)), Note(f"fewer than {FEW}"))
 
 
 def _rate(row: Row) -> str:
@@ -78,55 +74,55 @@ def _rate(row: Row) -> str:
     return f"{row['optimizer']}{f', momentum {momentum:g}' if momentum else ''}, {float(row['lr']):g}"
 
 
-def _head(cell: Cell) -> list[Shown]:
-    place = CIRCUITS[cell.place].label if cell.circuit else cell.place
-    return [cell.data, place, METHODS[cell.name].label]
+def _head(line: Line) -> list[Shown]:
+    place = CIRCUITS[line.cell.place].label if line.cell.circuit else line.cell.place
+    return [line.cell.data, place, line.label]
 
 
-def _table(lines: Mapping[Cell, Sequence[Row]], *, circuits: bool) -> Table:
+def _table(lines: Mapping[Line, Sequence[Row]], *, circuits: bool) -> Table:
     baseline = "same rule with no norm" if circuits else "readout alone"
     body: list[list[Shown]] = []
-    wanted = dict.fromkeys((cell.data, cell.place) for cell in lines)
-    names = list(dict.fromkeys(cell.name for cell in lines))
+    wanted = dict.fromkeys((line.cell.data, line.cell.place) for line in lines)
+    names = {line.cell.name for line in lines}
     for data, place in wanted:
         for name in (name for name in METHODS if name in names):
             cell = Cell(data, place, name)
-            members = lines.get(cell)
-            if members is None:
+            mine = [line for line in lines if line.cell == cell]
+            if not mine:
                 why = f"refused: {refused(place, name)}" if refused(place, name) else "not run"
-                body.append([*_head(cell), why, *[None] * 6])
-                continue
-            against = Cell(data, "none", name) if circuits else Cell(data, place, "shallow")
-            body.append(
-                [
-                    *_head(cell),
-                    _accuracy(members),
-                    _less(members, lines.get(against, ())),
-                    _mean(members, "angle", 1),
-                    _mean(members, "step_cost", 2),
-                    _mean(members, "epochs_to_90", 2),
-                    _rate(members[0]),
-                    len(members),
-                ]
-            )
+                body.append([*_head(Line(cell)), why, *[None] * 6])
+            for line in mine:
+                members = lines[line]
+                body.append(
+                    [
+                        *_head(line),
+                        _accuracy(members),
+                        _less(members, baseline_of(line, lines)),
+                        _mean(members, "angle", 1),
+                        _mean(members, "step_cost", 2),
+                        _mean(members, "epochs_to_90", 2),
+                        _rate(members[0]),
+                        _seeds(members),
+                    ]
+                )
     heads = ["data", "circuit" if circuits else "network", "rule", "accuracy, %", f"less the {baseline}, points"]
     heads += ["angle, °", "cost of a step", "epochs to 90 %", "optimiser, rate", "seeds"]
     title = "Circuits under rules" if circuits else "Rules side by side"
     return Table(title, heads, body, _CAPTION.format(baseline=baseline))
 
 
-def _figures(lines: Mapping[Cell, Sequence[Row]], *, circuits: bool) -> list[Exhibit]:
+def _figures(lines: Mapping[Line, Sequence[Row]], *, circuits: bool) -> list[Exhibit]:
     found: list[Exhibit] = []
-    groups: dict[tuple[str, ...], dict[Cell, Sequence[Row]]] = {}
-    for cell, members in lines.items():
-        key = (cell.data, cell.name) if circuits else (cell.data, cell.place)
-        groups.setdefault(key, {})[cell] = members
+    groups: dict[tuple[str, ...], dict[Line, Sequence[Row]]] = {}
+    for line, members in lines.items():
+        key = (line.cell.data, line.cell.name) if circuits else (line.cell.data, line.cell.place)
+        groups.setdefault(key, {})[line] = members
     for key, group in groups.items():
         if len(group) < 2:
             continue
         slug = "-".join(key)
         told = f"{key[0]}, {METHODS[key[1]].label}" if circuits else f"{key[0]}, {key[1]}"
-        named = {(CIRCUITS[c.place] if circuits else METHODS[c.name]).label: m for c, m in group.items()}
+        named = {line.circuit if circuits else line.label: members for line, members in group.items()}
         points = [Point(n, e.mean, e.low, e.high) for n, m in named.items() for e in [estimate([*map(_scored, m)])]]
         fig, ax = plots.figure(height=0.8 + 0.42 * len(points))
         plots.estimates(ax, points, xlabel="test accuracy", percent=True)
