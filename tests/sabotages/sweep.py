@@ -14,6 +14,7 @@ AGAIN = "tests/reliability/test_drivers.py::test_a_run_whose_holder_gave_up_is_t
 VALUES = ("tests/reliability/test_sweep_values.py",)
 STATUS = "tests/reliability/test_status.py::"
 QUEUE = "tests/reliability/test_slurm_queue.py::"
+COMMANDED = "tests/reliability/test_sweep_command.py::"
 LOCK, STOP = "src/equipoise/train/lock.py", "src/equipoise/train/stop.py"
 SAMPLING, VALUE = "src/equipoise/sweep/sampling.py", "src/equipoise/sweep/value.py"
 TURNS, STATE = "src/equipoise/sweep/turns.py", "src/equipoise/sweep/status.py"
@@ -51,14 +52,14 @@ MUTANTS = (
     Mutant(
         "sweep/time-left-of-one-process",
         STATE,
-        "return work / max(1, sum(",
-        "return work / max(1, 0 * sum(",
+        "return work / max(1, len(",
+        "return work / max(1, 0 * len(",
         (f"{STATUS}test_the_time_left_is_the_work_left_over_the_processes",),
     ),
     Mutant(
         "sweep/diverged-is-failed",
         STATE,
-        '"diverged" if diverged else summary.status',
+        '"diverged" if summary.diverged else summary.status',
         "summary.status",
         (f"{STATUS}test_each_state_is_told_from_the_others",),
     ),
@@ -170,7 +171,70 @@ MUTANTS = (
         "except EquipoiseError as error:",
         EXECUTED,
     ),
-    Mutant("sweep/finished-runs-again", EXECUTORS, "return finished(run, machine.runs)", "return None", EXECUTED),
+    Mutant(
+        "sweep/finished-runs-again",
+        EXECUTORS,
+        "return finished(run, machine.runs) or",
+        "return None or",
+        EXECUTED,
+    ),
+    Mutant(
+        "sweep/diverged-runs-again",
+        EXECUTORS,
+        "finished(run, machine.runs) or diverged_before(run, machine.runs)",
+        "finished(run, machine.runs)",
+        ("tests/reliability/test_search.py::test_a_run_that_diverged_before_is_not_trained_again",),
+    ),
+    Mutant(
+        "sweep/cut-specs-stay-cut",
+        "src/equipoise/train/runner.py",
+        "    _mend(run, folder)\n",
+        "",
+        (f"{EXECUTED[0]}::test_a_finished_run_whose_spec_was_cut_has_it_again",),
+    ),
+    Mutant(
+        "sweep/diverged-counted-twice",
+        COLLECT,
+        " and run.hash not in done}",
+        "}",
+        (f"{COLLECTED[0]}::test_a_run_that_diverged_is_one_row_wherever_it_lies",),
+    ),
+    Mutant(
+        "sweep/members-are-processes",
+        STATE,
+        'len({one.holder for one in states if one.state == "running"})',
+        'sum(one.state == "running" for one in states)',
+        (f"{STATUS}test_the_time_left_is_the_work_left_over_the_processes",),
+    ),
+    Mutant(
+        "sweep/one-test-image-is-a-test",
+        "src/equipoise/train/progress.py",
+        "if run.test_limit != 1 or",
+        "if True or",
+        COLLECTED,
+    ),
+    Mutant("sweep/axes-hide-one-another", VALUE, "sorted(names & taken)", "sorted(names & set())", VALUES),
+    Mutant(
+        "sweep/jobs-of-others-cancelled",
+        SLURM,
+        'set(self.runs) >= set(ticket.runs() or [""])',
+        "ticket",
+        (f"{QUEUE}test_the_time_limit_leaves_the_jobs_of_others",),
+    ),
+    Mutant(
+        "sweep/draws-for-each-part-of-the-grid",
+        "src/equipoise/cli/sweep.py",
+        "            lists = [[one], grid(values)]\n",
+        "            lists = [draws(1, laws, seed=len(runs)), grid(values)]\n",
+        (f"{COMMANDED}test_the_grid_and_shared_draws_are_run_counted_and_resumed",),
+    ),
+    Mutant(
+        "sweep/counting-runs",
+        "src/equipoise/cli/sweep.py",
+        "if axes.count:",
+        "if False:",
+        (f"{COMMANDED}test_the_grid_and_shared_draws_are_run_counted_and_resumed",),
+    ),
     Mutant(
         "sweep/goes-on-after-ctrl-c",
         EXECUTORS,
@@ -206,7 +270,13 @@ MUTANTS = (
         "if False:",
         COLLECTED,
     ),
-    Mutant("sweep/last-epoch-for-selected", COLLECT, "summary.selected.items()", "summary.metrics.items()", COLLECTED),
+    Mutant(
+        "sweep/last-epoch-for-selected",
+        COLLECT,
+        "tested(run, summary.selected)",
+        "tested(run, summary.metrics)",
+        COLLECTED,
+    ),
     Mutant("sweep/rows-by-folder", COLLECT, "sorted(rows, key=lambda entry: entry[:-1])", "rows", COLLECTED),
     Mutant("sweep/text-becomes-number", TABLES, "_read(value) == value", 'value != "nan"', COLLECTED),
     Mutant("sweep/floats-rounded", TABLES, "return repr(value)", 'return f"{value:.6g}"', COLLECTED),

@@ -1,4 +1,4 @@
-"""The command line: ``equipoise demo | list | run | train | compare | search | balance | status | report | fetch``."""
+"""The command line: ``equipoise demo | list | run | train | compare | sweep | search | balance | status | ...``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "an experiment at one of its presets, or one run from a spec file",
     "train": "a model of yours (or a built-in one) with one rule",
     "compare": "a model of yours (or a built-in one) with several rules",
+    "sweep": "every combination of a grid, and of shared draws, on a run of yours or an experiment's",
     "search": "settings of an experiment's runs, or of a spec, chosen on held-out images",
     "balance": "the weights of a trained network: same function, smallest norm",
     "status": "how many of a folder's runs are done, under way, stopped, failed, and the time left",
