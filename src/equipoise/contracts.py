@@ -16,6 +16,7 @@ __all__ = [
     "Constrained",
     "Constraint",
     "Costed",
+    "Counted",
     "Handwritten",
     "Invertible",
     "LocalObjective",
@@ -25,6 +26,7 @@ __all__ = [
     "Scalable",
     "ScaleLedger",
     "Site",
+    "Stacked",
     "Synapses",
 ]
 
@@ -151,6 +153,29 @@ class Scalable(Protocol):
     def scale_classes(self, ledger: ScaleLedger, *gains: Tensor) -> Tensor | Sequence[Tensor]:
         """The nodes of each output, for the nodes of each input (int64 ids in the tensors' shapes, batch included)."""
         ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A layer that sums over units, and leaves out those that are padding.
+
+    It has a buffer that is None, or the real number of its units; padded units follow the real ones, hold 0 and are
+    kept at 0. A population pads members to the widest, and fills these buffers.
+    """
+
+    def counts(self, input: Tensor, /) -> Mapping[str, int]:
+        """By the name of such a buffer, the number that it stands for where this layer is given ``input`` (B, ...)."""
+        ...
+
+
+@runtime_checkable
+class Stacked(Protocol):
+    """A layer with parameters whose first axis holds several kinds of cells, one behind the other.
+
+    ``stacked = {"weight": (8, 2)}``: eight rows of one kind above two of another. Each kind is padded by itself.
+    """
+
+    stacked: Mapping[str, Sequence[int]]
 
 
 class Synapses(NamedTuple):

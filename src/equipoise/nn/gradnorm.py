@@ -53,5 +53,9 @@ class GradNorm(nn.Module):
         """``z``."""
         return gradnorm(z, self.modes, nu=self.nu, eps=self.eps, count=self.count, dim=self.dim)
 
+    def counts(self, input: Tensor) -> dict[str, int]:
+        """The units that statistics are taken over (``contracts.Counted``)."""
+        return {"count": input.shape[self.dim]}
+
     def extra_repr(self) -> str:
         return repr("+".join(sorted(self.modes)) or "off")

@@ -225,6 +225,10 @@ class INorm(Circuit):
         s, d = self._inhibition(input, input, frozen=False)
         return self.local_weight * local_loss(e, s, d, form=self.form, count=self.count, dim=self.unit_dim)
 
+    def counts(self, input: Tensor) -> dict[str, int]:
+        """The excitatory and the divisive cells that the layer normalises by (``contracts.Counted``)."""
+        return {"count": self.units, "divisive_count": self.divisive_pool}
+
     def _widths(self) -> str:
         widths = f"n_i={self.pool}, divisive={self.divisive!r}, n_d={self.divisive_pool}, bias={self.place!r}"
         return f"{widths}, detach={sorted(self.detach)}, local_weight={self.local_weight}, dale={self.dale}"

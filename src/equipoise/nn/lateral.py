@@ -67,6 +67,10 @@ class LateralInhibition(nn.Module):
         """``z``."""
         return gradnorm(z, frozenset({"lateral"}), nu=self.nu, count=self.count, dim=self.dim)
 
+    def counts(self, input: Tensor) -> dict[str, int]:
+        """The units that statistics are taken over (``contracts.Counted``)."""
+        return {"count": input.shape[self.dim]}
+
     def extra_repr(self) -> str:
         return f"{len(self.nu)}, pools={self.pools}, law={self.law!r}"
 

@@ -54,6 +54,10 @@ class Normalise(nn.Module):
             dim=self.dim,
         )
 
+    def counts(self, input: Tensor) -> dict[str, int]:
+        """The units that statistics are taken over (``contracts.Counted``)."""
+        return {"count": input.shape[self.dim]}
+
     def extra_repr(self) -> str:
         return f"centre={self.centre}, scale={self.scale}, forward={self.forwards}, backward={self.backwards}"
 
@@ -79,6 +83,10 @@ class DetachNorm(nn.Module):
         around = centred(x, self.count, dim=self.dim)
         d = (mean(around.square(), self.count, dim=self.dim, keepdim=True) + self.eps).sqrt()
         return inorm(x, x - around, d).to(z.dtype)
+
+    def counts(self, input: Tensor) -> dict[str, int]:
+        """The units that statistics are taken over (``contracts.Counted``)."""
+        return {"count": input.shape[self.dim]}
 
     def extra_repr(self) -> str:
         return f"eps={self.eps}"
