@@ -43,7 +43,8 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, *, at: int, by: Any) -> None:
 
 def test_folders_are_those_of_solo_runs(tmp_path: Path) -> None:
     shared = {"top_k": 2, "train_set": True, "alignment_batch": 8, "measures": ["norms"], "validation": 0.2}
-    wanted = [*runs(1, rule="fa", **shared), *runs(1, rule="fa", lr=0.3, select="validation", **shared)]
+    wider = {"model": "mlp:64-11-10", "select": "validation"}
+    wanted = [*runs(1, rule="fa", **shared), *runs(1, rule="fa", lr=0.3, **wider, **shared)]
     together, alone = tmp_path / "together", tmp_path / "alone"
     found = population.train(wanted, Machine(runs=together))
     for run, summary in zip(wanted, found, strict=True):
@@ -67,7 +68,9 @@ def test_folders_are_those_of_solo_runs(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_population_goes_on_together_or_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted, whole, cut = runs(optimizer="adam", optimizer_options={}, lr=0.003), tmp_path / "whole", tmp_path / "cut"
+    adam = {"optimizer": "adam", "optimizer_options": {}, "lr": 0.003}
+    wanted = [*runs(1, model="mlp:64-5-10", **adam), *runs(1, seed=1, **adam)]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
     population.train(wanted, Machine(runs=whole))
     interrupted(monkeypatch, at=6, by=lambda: os.kill(os.getpid(), signal.SIGINT))
     found = population.train(wanted, Machine(runs=cut))
@@ -77,8 +80,7 @@ def test_an_interrupted_population_goes_on_together_or_alone(tmp_path: Path, mon
     assert last.status == "finished"
     found = population.train(wanted, Machine(runs=cut))
     assert [summary.status for summary in found] == ["finished"] * 2
-    assert apart(wanted[0], whole, cut) == 0
-    assert apart(wanted[1], whole, cut) < 1e-10
+    assert max(apart(run, whole, cut) for run in wanted) < 1e-10
     history = storage.read_lines(wanted[0].folder(cut) / "metrics.jsonl")
     assert [row["epoch"] for row in history] == [1, 2, 3]
 
@@ -138,6 +140,18 @@ def test_the_executor_trains_together_what_it_can_and_the_rest_alone(tmp_path: P
     assert "does not take a batch" in found[-1].message
     assert any("one by one" in note and "(optimizer)" in note for note in kept.notes)
     assert found[0].seconds > 0
+
+
+def test_widths_that_cannot_share_a_population_have_one_each(tmp_path: Path) -> None:
+    """PEPITA with centred differences takes means over units, padded or not."""
+    centred = {"rule": "pepita", "options": {"center": "units"}, "lr": 0.01, "epochs": 1}
+    wanted = [*runs(2, **centred), *runs(2, model="mlp:64-6-10", **centred)]
+    kept = Kept()
+    found = sweep.execute(wanted, Machine(runs=tmp_path), executor="population", progress=kept)
+    assert [summary.status for summary in found] == ["finished"] * 4
+    (note,) = [note for note in kept.notes if "trained" in note]
+    assert "width by width, in 2 groups" in note
+    assert "(widths)" in note
 
 
 def test_ctrl_c_ends_the_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,11 +67,17 @@ MUTANTS = (
     Mutant(
         "population/weights-of-the-first",
         CORE,
-        "layer.local_weight = weight\n        try",
-        "pass\n        try",
+        "setattr(layer, name, number)",
+        "pass",
         WEIGHTS,
     ),
-    Mutant("population/weights-stay-changed", CORE, "self.rule.options = options\n            for", "for", WEIGHTS),
+    Mutant(
+        "population/weights-stay-changed",
+        CORE,
+        "fan_ins = options, fan_ins",
+        "fan_ins = self.rule.options, fan_ins",
+        WEIGHTS,
+    ),
     Mutant(
         "population/feedback-of-the-first",
         CORE,
@@ -79,7 +85,9 @@ MUTANTS = (
         "noise=noise, state",
         (f"{NAME}::test_feedback_and_fixed_weights_are_each_members_own",),
     ),
-    Mutant("population/dead-go-on", UPDATES, "w.copy_(torch.where(along(alive, w), new, w))", "w.copy_(new)", DIVERGED),
+    Mutant(
+        "population/dead-go-on", CORE, "alive = along(alive, stack)", "alive = along(alive | True, stack)", DIVERGED
+    ),
     Mutant("population/bad-step-forgotten", WHOLE, "self.alive & ~finite", "self.alive & finite", DIVERGED),
     Mutant(
         "population/trusts-any-rule", WHOLE, "math.isfinite(size) and apart >", "math.isinf(size) and apart >", CUSTOM

@@ -34,7 +34,7 @@ SMALL = Run(model="mlp:64-8-10", precision="float64", epochs=2, train_limit=64, 
 @pytest.mark.parametrize(
     ("rule", "circuit", "optimiser", "steps"),
     [
-        ("bp", "I-Norm", "adam", 100),
+        ("bp", "I-Norm", "adam", 24),
         ("bp", "DANN", "momentum", 8),
         ("brsf", "dropout", "sgd", 8),
         ("tp", "square", "adam", 8),
@@ -67,7 +67,7 @@ def with_(**changes: object) -> Run:
 @pytest.mark.parametrize(
     ("other", "line", "words"),
     [
-        ({"model": "mlp:64-9-10"}, "widths", "bias=.8,. in one and .9,. in another"),
+        ({"model": "mlp:64-8-12"}, "different networks", "one has 10 outputs, another 12"),
         ({"model": "mlp:64-8-10,activation=tanh"}, "different networks", "layers are not the same"),
         ({"model": "mlp:64-8-10,dropout=0.5"}, "different networks", "layers are not the same"),
         ({"batch_size": 8}, "different runs", "'batch_size' is 16 in one and 8 in another"),

@@ -13,7 +13,7 @@ from equipoise.rules import Rule
 from equipoise.rules.inverses import Inverted
 from equipoise.train import Run
 
-__all__ = ["LINES", "Refused", "check_models", "check_rule", "check_runs", "scalars"]
+__all__ = ["LINES", "Refused", "check_models", "check_rule", "check_runs", "scalars", "widest"]
 
 # Every reason for which runs are trained one by one, by its name.
 LINES = {
@@ -24,8 +24,8 @@ LINES = {
     "step by step": "measures at chosen steps look at one network's batch before its update",
     "autocast": "bfloat16 autocast is decided for each call, not for each member",
     "different runs": "members share everything but seeds, rates, strengths, weights of losses and light",
-    "different networks": "members are one architecture: the same layers with the same switches",
-    "widths": "layers of different widths are not padded to one another; a sweep makes a population of each width",
+    "different networks": "members are one architecture: the same layers with the same switches, inputs and outputs",
+    "widths": "padded to the widest, a narrower member would not be its solo run; each width is a population",
     "no batched form": "the network holds an operation that torch cannot run for many members at once",
     "impure": "the rule's pure gradients are not the ones that it writes while it trains",
 }
@@ -47,7 +47,8 @@ class Refused(InputError):
     """These runs cannot be one population; ``line`` names the reason in ``LINES``."""
 
     def __init__(self, line: str, detail: str) -> None:
-        super().__init__(f"no population ({line}): {detail}; train these runs one by one")
+        remedy = "make a population of each width" if line == "widths" else "train these runs one by one"
+        super().__init__(f"no population ({line}): {detail}; {remedy}")
         self.line = line
 
 
@@ -94,7 +95,7 @@ def check_rule(name: str, rule: Rule) -> None:
 
 
 def check_models(models: Sequence[nn.Module]) -> None:
-    """Raise ``Refused`` unless ``models`` are one architecture: layers, their switches, the shapes of their tensors."""
+    """Raise ``Refused`` unless ``models`` are one architecture: the same layers and switches, widths aside."""
     first = list(models[0].named_modules())
     for model in models[1:]:
         other = list(model.named_modules())
@@ -109,18 +110,39 @@ def check_models(models: Sequence[nn.Module]) -> None:
 
 
 def _differing(one: nn.Module, two: nn.Module) -> Iterator[tuple[str, str, Any, Any]]:
-    """What two layers differ in that decides what they compute, and the line that refuses it."""
+    """What two layers differ in that decides what they compute, widths aside, and the line that refuses it."""
     for kind in ("_parameters", "_buffers"):
-        shapes = [{k: None if t is None else tuple(t.shape) for k, t in getattr(m, kind).items()} for m in (one, two)]
-        for key in sorted(shapes[0].keys() | shapes[1].keys()):
-            if shapes[0].get(key) != shapes[1].get(key):
-                yield "widths", key, shapes[0].get(key), shapes[1].get(key)
+        axes = [{k: None if t is None else t.ndim for k, t in getattr(m, kind).items()} for m in (one, two)]
+        for key in sorted(axes[0].keys() | axes[1].keys()):
+            if axes[0].get(key) != axes[1].get(key):
+                yield "widths", key, axes[0].get(key), axes[1].get(key)
+    widths = widest([one, two])
     for key in sorted(vars(one).keys() | vars(two).keys()):
-        if key in _INNER or key in _ELSEWHERE or key in SCALARS or key.endswith("_hooks"):
+        if key in _INNER or key in _ELSEWHERE or key in SCALARS or key in widths or key.endswith("_hooks"):
             continue
         a, b = vars(one).get(key), vars(two).get(key)
         if not _same(a, b):
             yield "different networks", key, a, b
+
+
+def widest(layers: Sequence[nn.Module]) -> dict[str, Any]:
+    """The attributes in which these layers differ as their widths do, with the greatest value of each.
+
+    A width is a whole number that the shapes of the layer's own tensors show.
+    """
+    return {
+        key: max(vars(layer)[key] for layer in layers)
+        for key, value in vars(layers[0]).items()
+        if type(value) is int
+        and any(vars(layer).get(key) != value for layer in layers)
+        and all(vars(layer).get(key) in _sizes(layer) for layer in layers)
+    }
+
+
+def _sizes(layer: nn.Module) -> set[Any]:
+    """The lengths of the layer's own tensors along each axis, and how many elements a row of each has."""
+    tensors = [t for held in (layer._parameters, layer._buffers) for t in held.values() if t is not None and t.ndim]
+    return {length for t in tensors for length in t.shape} | {t[0].numel() for t in tensors if t.ndim > 1}
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -142,11 +164,11 @@ def _short(value: Any) -> str:
     return text if len(text) < 60 else f"{text[:57]}..."
 
 
-def scalars(rules: Sequence[Rule]) -> dict[str, list[float]]:
-    """The weights of losses in which the members differ, by place: "options", or the name of a layer."""
-    found = {"options": [rule.options.local_weight for rule in rules]}
+def scalars(rules: Sequence[Rule]) -> dict[tuple[str, str], list[float]]:
+    """The weights of losses in which the members differ, by place: ("options", "local_weight"), or (layer, ...)."""
+    found = {("options", "local_weight"): [rule.options.local_weight for rule in rules]}
     layers = [dict(rule.model.named_modules()) for rule in rules]
     for name, layer in layers[0].items():
         if isinstance(getattr(layer, "local_weight", None), (int, float)):
-            found[f"layer {name}"] = [float(one[name].local_weight) for one in layers]  # type: ignore[arg-type]
+            found[f"layer {name}", "local_weight"] = [float(one[name].local_weight) for one in layers]  # type: ignore[arg-type]
     return {place: values for place, values in found.items() if len(set(values)) > 1}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from equipoise import data
 from equipoise.data import Luminance
+from equipoise.population import widths
 from equipoise.population.views import View
 from equipoise.randomness import derive
 from equipoise.train.parts import Parts
@@ -34,6 +35,7 @@ class Feed:
         self._cpu, self._noise = torch.Generator(), torch.Generator(self.device)
         self._epoch, self._rows = -1, torch.empty(0)
         self._silent = False
+        self._blocks = [widths.blocks(one.rule) for one in parts]
 
     def _begin(self, epoch: int) -> None:
         """The rows (M, N) in the order in which each member visits them in this epoch."""
@@ -89,4 +91,4 @@ class Feed:
             for one, rows in zip(self.parts, x, strict=True)
         ]
         self._silent = not drawn[0]
-        return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
+        return widths.joined(drawn, self._blocks)[0]

@@ -14,13 +14,12 @@ from torch import Tensor
 from equipoise import data
 from equipoise.errors import InputError
 from equipoise.nn import constraints_of
-from equipoise.population import alike
+from equipoise.population import alike, trials, widths
 from equipoise.population.alike import Refused
 from equipoise.population.capture import Captured, CudaGraphs, Step
 from equipoise.population.core import Core, Tensors
 from equipoise.population.feed import Feed
 from equipoise.population.measuring import evaluate
-from equipoise.population.optimisers import along
 from equipoise.population.updates import Updates
 from equipoise.population.views import shared
 from equipoise.rules.report import Step as Report
@@ -35,8 +34,8 @@ class Population:
     """The networks of ``runs``, side by side in stacked tensors: one step trains each of them by its own batch.
 
     Members share an architecture, a rule, an optimiser, data, batch size and number of epochs, and differ in seeds,
-    learning rates and schedules, numbers of the optimiser, weights of losses, penalties, clipping and light. Each is
-    its solo run, to rounding. A member whose loss is not finite is noted (``bad``) and changes no more.
+    widths of layers, learning rates and schedules, numbers of the optimiser, weights of losses, penalties, clipping and
+    light. Each is its solo run, to rounding. A member whose loss is not finite is noted (``bad``) and changes no more.
     Raises ``Refused`` where these runs are no population, ``InputError`` as a solo run would.
 
     >>> members = Population([Run(lr=0.1), Run(lr=0.2, seed=1)])
@@ -58,28 +57,25 @@ class Population:
         self.feed = Feed(self.parts)
         self.per_epoch = self.feed.per_epoch
         rules = [one.rule for one in self.parts]
+        trials.check_outputs(rules)
         self.tensors = Tensors.of(rules)
         self.dtype = next(iter(self.tensors.trained.values())).dtype
-        weights = alike.scalars(rules)
-        self.core = Core(lead.rule, {place: self._row(found) for place, found in weights.items()})
+        x, y = self.feed.batch(0)
+        trials.check_padding(rules, x, y)
+        self.core = Core.of(rules, x[0, :1])
         self.done = 0
         self.alive = torch.ones(self.members, dtype=torch.bool, device=self.device)
         self.bad = torch.zeros(self.members, dtype=torch.int64, device=self.device)
         wide = torch.float32 if self.device.type == "mps" else torch.float64
         self.loss, self.right = (torch.zeros(self.members, dtype=wide, device=self.device) for _ in range(2))
         self.seen = 0
-        self.updates = Updates(self.parts, self._trial(), self.tensors.trained)
-        for name, constraint in constraints_of(lead.model).items():
-            if name in self.tensors.fixed:
-                fixed = self.tensors.fixed[name]
-                fixed.copy_(torch.func.vmap(constraint.project)(fixed))
-
+        self.updates = Updates(self.parts, self._trial(), self.tensors)
         self.stepper: Step = self._update
         if self.device.type == "cuda":
             self.stepper = Captured(self._update, CudaGraphs(self.device), note=logging.getLogger("equipoise").warning)
 
-    def _row(self, values: Sequence[float]) -> Tensor:
-        return torch.tensor(list(values), dtype=self.dtype, device=self.device)
+    def _stream(self) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(0)
 
     def _trial(self) -> list[str]:
         """The names that learn; ``Refused`` where the pure gradients of two members cannot be had, or are others."""
@@ -89,11 +85,10 @@ class Population:
         x, y = self.feed.batch(0)
         rows = min(x.shape[1], 8)
         x, y = x[:, :rows], y[:, :rows]
-        streams = [torch.Generator(self.device).manual_seed(0) for _ in range(2)]
-        noise = rule.draw(x[0], streams[0])
-        many = {n: t.expand(self.members, *t.shape) for n, t in noise.items()}
+        drawn = [one.rule.draw(x[0], self._stream()) for one in self.parts]
+        noise, _ = widths.joined(drawn, [widths.blocks(one.rule) for one in self.parts])
         try:
-            grads, *_ = self.core.gradients(self.tensors, x, y, many)
+            grads, *_ = self.core.gradients(self.tensors, x, y, noise)
         except InputError:
             raise
         except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
@@ -101,9 +96,9 @@ class Population:
             raise Refused(
                 "no batched form", f"the model '{lead.run.model}' under '{lead.run.rule}': {reason}"
             ) from error
-        rule.backward(x[0], y[0], generator=streams[1])
+        rule.backward(x[0], y[0], generator=self._stream())
         written = {n: p.grad for n, p in rule.slots.parameters().items() if p.grad is not None and n in grads}
-        apart = math.hypot(*(float((grads[n][0] - g).norm()) for n, g in written.items()))
+        apart = math.hypot(*(float((self.tensors.own(n, grads[n][0], 0) - g).norm()) for n, g in written.items()))
         size = math.hypot(*(float(g.norm()) for g in written.values()))
         if math.isfinite(size) and apart > (1e-9 if self.dtype == torch.float64 else 1e-3) * size:
             raise Refused("impure", f"the rule '{lead.run.rule}' writes other gradients in training")
@@ -112,7 +107,7 @@ class Population:
     def absorb(self, done: int, totals: Sequence[Mapping[str, Any]]) -> None:
         """Take the members' networks and optimisers as they are now, after ``done`` steps; ``totals`` of the epoch."""
         self.tensors = Tensors.of([one.rule for one in self.parts])
-        self.updates.absorb(done)
+        self.updates.absorb(done, self.tensors)
         self.done = done
         self.loss.copy_(torch.tensor([one["loss"] for one in totals]))
         self.right.copy_(torch.tensor([one["right"] for one in totals]))
@@ -132,7 +127,7 @@ class Population:
         """One member as a solo run would hold it now: network, and optimiser with what it keeps."""
         one = self.parts[member]
         self.tensors.release(member, one.rule)
-        self.updates.release(member, self.done)
+        self.updates.release(member, self.done, self.tensors)
         return one
 
     # Training.
@@ -146,6 +141,8 @@ class Population:
         self.updates.moved()
         self.seen += y.shape[1]
         self.done += 1
+        if self.done == 1:
+            self._settle()
         return loss
 
     @torch.no_grad()
@@ -156,11 +153,20 @@ class Population:
         self.bad.copy_(torch.where(self.alive & ~finite, self.updates.count.to(torch.int64) + 1, self.bad))
         self.alive.logical_and_(finite)
         self._count(step, y)
-        self.updates.apply_(self.tensors.trained, grads, self.alive)
+        self.updates.apply_(self.tensors, grads, self.alive)
         for name, value in buffers.items():
             held = self.tensors.buffers[name]
-            held.copy_(torch.where(along(self.alive, held), value, held))
+            held.copy_(torch.where(self.tensors.active(name, held, self.alive), value, held))
         return step.loss
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Bring weights that do not learn into their sets, where a first update brings them in a solo run."""
+        for name, constraint in constraints_of(self.parts[0].model).items():
+            if name in self.tensors.fixed:
+                fixed = self.tensors.fixed[name]
+                moved = torch.func.vmap(constraint.project)(fixed)
+                fixed.copy_(torch.where(self.tensors.active(name, fixed, self.alive), moved, fixed))
 
     def _count(self, step: Report, y: Tensor) -> None:
         self.loss.add_(step.loss.to(self.loss.dtype), alpha=y.shape[1])

@@ -11,6 +11,7 @@ from torch import Tensor
 from equipoise.contracts import Constraint
 from equipoise.nn import constraints_of
 from equipoise.population import optimisers
+from equipoise.population.core import Tensors
 from equipoise.population.optimisers import along
 from equipoise.train import penalties, schedules
 from equipoise.train.parts import Parts
@@ -26,8 +27,8 @@ class Updates:
     names: the parameters that the rule gives credit. ``count`` is the number of updates done, a scalar on the device.
     """
 
-    def __init__(self, parts: Sequence[Parts], names: Sequence[str], trained: Mapping[str, Tensor]) -> None:
-        lead = parts[0]
+    def __init__(self, parts: Sequence[Parts], names: Sequence[str], tensors: Tensors) -> None:
+        lead, trained = parts[0], tensors.trained
         chosen = optimisers.kind(lead.run.optimizer, lead.run.optimizer_options)
         assert not isinstance(chosen, str)
         self.parts, self.kind, self.device = parts, chosen, lead.device
@@ -74,17 +75,18 @@ class Updates:
         for one in self.parts if self._stepwise else ():
             schedules.step_scheduler(one.scheduler, epoch=False)
 
-    def apply_(self, trained: Mapping[str, Tensor], grads: Mapping[str, Tensor], alive: Tensor) -> None:
-        """One update of ``trained`` in place, of the members that are ``alive`` (M,)."""
-        for name, g in self._penalised(trained, self._clipped({n: grads[n] for n in self.state})).items():
-            w, kept = trained[name], self.state[name]
+    def apply_(self, tensors: Tensors, grads: Mapping[str, Tensor], alive: Tensor) -> None:
+        """One update of the trained ``tensors`` in place, of the members that are ``alive`` (M,); padding stays 0."""
+        real = {n: _real(grads[n], tensors.masks.get(n)) for n in self.state}
+        for name, g in self._penalised(tensors.trained, self._clipped(real)).items():
+            w, kept = tensors.trained[name], self.state[name]
             numbers = {key: along(value, g) for key, value in self.numbers.items()}
             new, after = self.kind.update(w, g, kept, numbers, along(self.rates[name], g), self.count)
             if name in self.constraints:
                 new = torch.func.vmap(self.constraints[name].project)(new)
-            w.copy_(torch.where(along(alive, w), new, w))
+            w.copy_(torch.where(tensors.active(name, w, alive), new, w))
             for key, value in after.items():
-                kept[key].copy_(value)
+                kept[key].copy_(_real(value, tensors.masks.get(name)))
         self.count.add_(1)
 
     def _clipped(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -99,24 +101,29 @@ class Updates:
             grads = {n: g + along(strengths, g) * penalties.slope(trained[n], p) for n, g in grads.items()}
         return grads
 
-    def absorb(self, done: int) -> None:
+    def absorb(self, done: int, tensors: Tensors) -> None:
         """Take up what the members' own optimisers keep after ``done`` updates."""
         for name, kept in self.state.items():
             for key, stack in kept.items():
                 for member, one in enumerate(self.parts):
                     found = one.optimizer.state.get(self.owned[member][name], {}).get(key)
-                    stack[member] = 0 if found is None else found
+                    place = tensors.places.get(name)
+                    stack[member] = 0 if found is None else found if place is None else place.pad(found, member)
         self.count.fill_(done)
 
-    def release(self, member: int, done: int) -> None:
+    def release(self, member: int, done: int, tensors: Tensors) -> None:
         """Give one member's own optimiser what it would keep after ``done`` updates."""
         for name, kept in self.state.items() if done else ():
-            found = {key: stack[member].clone() for key, stack in kept.items()}
+            found = {key: tensors.own(name, stack[member].clone(), member) for key, stack in kept.items()}
             if "momentum_buffer" not in found:
                 found["step"] = torch.tensor(float(done))
             elif not float(self.numbers["momentum"][member]):
                 found = {}
             self.parts[member].optimizer.state[self.owned[member][name]] = found
+
+
+def _real(value: Tensor, mask: Tensor | None) -> Tensor:
+    return value if mask is None else torch.where(mask, value, 0)
 
 
 def _stepped(one: Parts) -> bool:

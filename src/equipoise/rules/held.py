@@ -47,6 +47,7 @@ class Held(nn.Module):
         self.__dict__["slots"] = Slots(model)
         self.loss, self.seed, self.options = loss, seed, options
         self.survey: Survey | None = None
+        self.fan_ins: dict[str, Tensor] = {}
         self.callbacks: list[Callable[[Tensor, Tensor, Step], None]] = []
 
     def prepare(self, found: Survey, x: Tensor) -> None:
@@ -109,6 +110,10 @@ class Held(nn.Module):
             for module, kind, attribute, name in self.slots.places
             if kind == "_parameters" and isinstance(module, Site) and attribute not in module.projections
         )
+
+    def fan_in(self, name: str) -> int | Tensor:
+        """How many values a unit of the weight ``name`` sums over; a tensor where a population has padded it."""
+        return self.fan_ins.get(name, self.slots.parameters()[name].shape[1:].numel())
 
     def keep(self, name: str, shape: Sequence[int], *, law: str, fan_in: int, scale: float) -> None:
         """Draw the fixed feedback ``name`` as a buffer, unless a state dict brought it already."""

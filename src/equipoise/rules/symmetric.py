@@ -63,9 +63,8 @@ class UniformMagnitudes(SignSymmetric):
     Options: ClassVar[type[Options]] = UniformOptions
     options: UniformOptions
 
-    def magnitude(self, name: str, feedback: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> float:
-        fan_in = self.slots.parameters()[name].shape[1:].numel()
-        return self.options.scale * ((2 / fan_in) ** 0.5 if self.options.magnitude == "he" else 1.0)
+    def magnitude(self, name: str, feedback: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> Tensor | float:
+        return self.options.scale * ((2 / self.fan_in(name)) ** 0.5 if self.options.magnitude == "he" else 1.0)
 
 
 @registry.register("frsf")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from equipoise import population
@@ -21,30 +21,40 @@ def populations(
 ) -> Iterator[Summary]:
     """Runs of one architecture, rule, optimiser and data as one batched computation; what cannot be one, one by one.
 
-    Up to ``population.LIMIT`` members at a time; the number of workers is not used. Folders and checkpoints are those
-    of solo runs, so the same command resumes, as does any other executor.
+    Up to ``population.LIMIT`` members at a time, of several widths too; the number of workers is not used. Folders and
+    checkpoints are those of solo runs, so the same command resumes, as does any other executor.
     """
     progress = progress if progress is not None else Quiet()
     end = None if machine.time_limit is None else time.monotonic() + machine.time_limit
-    for bucket in population.buckets(runs):
-        left = None if end is None else end - time.monotonic()
+    waiting = population.buckets(runs)
+    while waiting:
+        bucket, left = waiting.pop(0), None if end is None else end - time.monotonic()
         if left is not None and left <= 0:
             return
         interrupted = False
-        for summary in _together(bucket, dataclasses.replace(machine, time_limit=left), progress):
+        summaries, smaller = _together(bucket, dataclasses.replace(machine, time_limit=left), progress)
+        for summary in summaries:
             yield summary
             interrupted |= summary.cause in ("SIGINT", "SIGTERM")
         if interrupted:
             return
+        waiting = [*smaller, *waiting]
 
 
-def _together(bucket: Sequence[Run], machine: Machine, progress: Progress) -> Iterator[Summary]:
-    """The summaries of one bucket; where it is refused, or something in it fails, each run is on its own."""
+def _together(bucket: Sequence[Run], machine: Machine, progress: Progress) -> tuple[Iterable[Summary], list[list[Run]]]:
+    """The summaries of one bucket; where it is refused, or something in it fails, each run is on its own.
+
+    Before that, runs of several widths go into one bucket a width: these come second.
+    """
     if len(bucket) > 1:
         try:
-            yield from population.train(bucket, machine, progress=progress)
-            return
+            return population.train(bucket, machine, progress=progress), []
         except Exception as error:  # a user's model may raise anything; alone, each run says what is wrong with it
+            smaller = population.by_width(bucket)
+            line = error.line if isinstance(error, population.Refused) else ""
+            if len(smaller) > 1 and line in ("", "widths", "different networks"):
+                progress.note(f"{len(bucket)} runs are trained width by width, in {len(smaller)} groups: {error}")
+                return [], smaller
             progress.note(f"{len(bucket)} runs are trained one by one: {error}")
     alone: Any = local
-    yield from alone(bucket, machine, 1, progress=progress)
+    return alone(bucket, machine, 1, progress=progress), []
