@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from benchmarks.harness import Once
+from equipoise import sweep
+from equipoise.train import Machine, Run, Summary, train
 
-SECONDS, RUNS = 1.0, 12
+SECONDS, STEPS, RUNS = 1.0, 20, 12
 CONFIGURATIONS, SAMPLES, TESTED, EPOCHS, BATCH = 24, 12_800, 1000, 2, 32
 
 
-def overhead() -> float:
-    """Driver time per run of one second, as a share: (wall - runs x 1 s) / runs, one worker at a time that sleeps."""
-    from equipoise import sweep
-    from equipoise.train import Machine, Run
+class Sleeper(nn.Linear):
+    """A readout of digits whose training step takes the time that it sleeps, and nearly none of the processor's."""
 
-    sleep = ("sh", "-c", f"sleep {SECONDS}")
-    sweep.executors.register("benchmark")(partial(sweep.processes, command=sleep))
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            runs = [Run(seed=seed) for seed in range(RUNS)]
-            start = time.perf_counter()
-            sweep.execute(runs, Machine(runs=folder), executor="benchmark", workers=1)
-            wall = time.perf_counter() - start
-    finally:
-        sweep.executors.remove("benchmark")
-    return (wall - RUNS * SECONDS) / (RUNS * SECONDS)
+    def __init__(self) -> None:
+        super().__init__(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and len(x) == BATCH:
+            time.sleep(SECONDS / STEPS)
+        return super().forward(x.flatten(1))
+
+
+class Ends(sweep.progress.Quiet):
+    """When each run of a sweep ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def done(self, summary: Summary, count: int, left: float) -> None:
+        if summary.status != "finished":
+            raise RuntimeError(f"a run is not finished: {summary.message}")
+        self.times.append(time.perf_counter())
+
+
+def overhead() -> float:
+    """Driver time per run of one second, as a share: what forked workers, one at a time, add to the runs in turn.
+
+    Both build, train and save each run, and are timed from the end of the first one on, when everything is imported.
+    """
+    ends, turns = Ends(), Ends()
+    model, limit = "benchmarks.sweep:Sleeper", STEPS * BATCH
+    plain = Run(model=model, epochs=1, batch_size=BATCH, train_limit=limit, test_limit=100, validation=0.0)
+    runs = [dataclasses.replace(plain, seed=seed) for seed in range(RUNS)]
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
+        sweep.execute(runs, Machine(runs=folder), executor="processes", workers=1, progress=ends)
+        for count, run in enumerate(runs):
+            turns.done(train(run, Machine(runs=other, threads=1)), count, 0.0)
+    ours, theirs = (one.times[-1] - one.times[0] for one in (ends, turns))
+    return (ours - theirs) / theirs
 
 
 def images() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
@@ -49,7 +73,6 @@ def images() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, tor
 def configurations() -> list:
     """I-Norm networks at the paper's draws of widths and learning rates, Table 1."""
     from equipoise.papers.inorm.conditions import draws
-    from equipoise.train import Run
 
     return [
         Run(
@@ -95,14 +118,11 @@ def in_turn(runs: list) -> float:
 
 def processes_vs_sequential() -> float:
     """Seconds of the sweep on two worker processes, the start of Python included, over those of the runs in turn."""
-    from equipoise import sweep
-    from equipoise.train import Machine
-
     runs = configurations()
     in_turn(runs[:1])
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        found = sweep.execute(runs, Machine(runs=Path(folder)), executor="processes", workers=2)
+        found = sweep.execute(runs, Machine(runs=folder), executor="processes", workers=2)
         ours = time.perf_counter() - start
     unfinished = [summary for summary in found if summary.status != "finished"]
     if unfinished:
