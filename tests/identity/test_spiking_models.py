@@ -12,6 +12,7 @@ from torch import nn
 
 from equipoise import models, rules
 from equipoise import nn as enn
+from equipoise.errors import InputError
 from equipoise.models.spiking_resnet import SpikeAdd
 from equipoise.nn.spiking import folded
 
@@ -206,3 +207,29 @@ def test_the_rate_twin_is_alive_at_depth_and_learns_everywhere(head: str) -> Non
 def test_gains_of_one_are_a_control_without_a_start() -> None:
     layers = [m for m in models.make("spiking-mlp:9-8-7-3,unit_gains=yes").modules() if isinstance(m, enn.EILinear)]
     assert [layer.gain_i is None or bool((layer.gain_i == 1).all()) for layer in layers] == [True] * 3
+
+
+def test_from_python_a_depth_and_options_say_the_same_as_the_text() -> None:
+    pairs = [
+        (models.dann_vgg(16, width=0.05), "dann-vgg:3x32x32-10,depth=16,width=0.05"),
+        (models.dann_vgg("1x8x8-3", depth=8, width=0.05), "dann-vgg:1x8x8-3,depth=8,width=0.05"),
+        (models.spiking_vgg(11, width=0.05, onoff=True, scaling=None), "spiking-vgg:3x32x32-10,depth=11,width=0.05,onoff=yes,scaling=none"),
+        (models.spiking_resnet(34, width=0.05, norm="batch"), "spiking-resnet:3x32x32-10,depth=34,width=0.05,norm=batch"),
+        (models.spiking_mlp(4, width=0.1), "spiking-mlp:784-10,depth=4,width=0.1"),
+        (models.spiking_mlp("", width=0.1), "spiking-mlp:784-500-10,width=0.1"),
+    ]  # fmt: skip
+    for built, text in pairs:
+        assert str(built) == str(models.make(text)), text
+    with pytest.raises(InputError, match=r"by a text, as in '3x32x32-10', or a depth, not by 16\.0"):
+        models.dann_vgg(16.0)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="depth is one of 8, 11, 16, 19, not 12"):
+        models.spiking_vgg(12)
+
+
+def test_a_text_says_everything_about_the_cells() -> None:
+    text = "spiking-mlp:5-4-3,surrogate=triangle,sharpness=2,through_reset=yes,reset=hard,tau=3,threshold=0.5"
+    cells = next(m for m in models.make(text).modules() if isinstance(m, enn.LIF))
+    assert (cells.surrogate, cells.sharpness, cells.through_reset, cells.reset) == ("triangle", 2.0, True, "hard")
+    assert (cells.leak, cells.threshold) == (pytest.approx(2 / 3), 0.5)
+    with pytest.raises(InputError, match=r"'spiking-mlp:5-4-3,sharpness=0': the sharpness of a surrogate"):
+        models.make("spiking-mlp:5-4-3,sharpness=0")

@@ -11,6 +11,13 @@ PROGRAM = (f"{SPECS}::test_the_paper_preset_is_the_papers_configuration",)
 TABLE = (f"{SPECS}::test_the_table_has_published_numbers_beside_ours_and_counts_what_diverged",)
 
 MUTANTS = (
+    Mutant(
+        "eisnn/steps-leave-the-data",
+        "src/equipoise/papers/eisnn/conditions.py",
+        "one.frames(scale.steps)",
+        "one.data",
+        ("tests/papers/test_eisnn_steps.py",),
+    ),
     Mutant("eisnn/twins-at-the-circuits-decay", CONDITIONS, '"weight_decay": 1e-4}', '"weight_decay": 5e-4}', PROGRAM),
     Mutant(
         "eisnn/twins-warm-up",

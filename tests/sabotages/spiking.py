@@ -48,6 +48,27 @@ MUTANTS = (
         CELLS,
     ),
     Mutant(
+        "spiking/nobody-is-told-of-rates",
+        "src/equipoise/nn/constraints.py",
+        "if len(set(asked.values())) > 1:",
+        "if len(set(asked.values())) > 2:",
+        ("tests/reliability/test_rates_asked.py",),
+    ),
+    Mutant(
+        "spiking/streaming-forgets-outputs",
+        "src/equipoise/measure/streaming.py",
+        "total = total + scores",
+        "total = scores",
+        ("tests/identity/test_streaming_measure.py",),
+    ),
+    Mutant(
+        "spiking/streaming-forgets-states",
+        "src/equipoise/measure/streaming.py",
+        "model.stream(frame, states)",
+        "model.stream(frame)",
+        ("tests/identity/test_streaming_measure.py",),
+    ),
+    Mutant(
         "spiking/not-a-number-counts-as-silent",
         CURRENT,
         "none = d <= 0",

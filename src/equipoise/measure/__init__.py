@@ -24,6 +24,7 @@ from equipoise.measure.spiking import bimodality as bimodality
 from equipoise.measure.spiking import spiking as spiking
 from equipoise.measure.spiking import surrogate as surrogate
 from equipoise.measure.spiking import synapses as synapses
+from equipoise.measure.streaming import streaming as streaming
 from equipoise.measure.watching import Watch as Watch
 from equipoise.measure.watching import watch as watch
 from equipoise.measure.weights import Comparison as Comparison

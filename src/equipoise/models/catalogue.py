@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,12 +15,18 @@ from equipoise.user_code import call
 
 __all__ = ["describe", "make", "names", "register", "registry"]
 
+Maker = TypeVar("Maker", bound=Callable[[str], nn.Module])
 registry: Registry[Callable[[str], nn.Module]] = Registry("model")
 
 
-def register(name: str) -> Callable[[Callable[[str], nn.Module]], Callable[[str], nn.Module]]:
+def register(name: str) -> Callable[[Maker], Maker]:
     """Enter a function from the text after the colon to an ``nn.Module`` under ``name``."""
-    return registry.register(name)
+
+    def enter(make: Maker) -> Maker:
+        registry.register(name)(make)
+        return make
+
+    return enter
 
 
 def names() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from equipoise.errors import InputError
 
-__all__ = ["Reader", "built", "read_options", "switch"]
+__all__ = ["Reader", "built", "read_options", "switch", "told"]
 
 Reader = Callable[[str], Any]
 Made = TypeVar("Made")
@@ -31,6 +31,21 @@ def read_options(text: str, spec: str, readers: Mapping[str, Reader]) -> tuple[s
         except (ValueError, KeyError):
             raise InputError(f"model '{spec}': '{value}' is no value of {key}") from None
     return sizes, options
+
+
+def told(given: str | int, options: Mapping[str, Any], sizes: str, name: str) -> str:
+    """The text of a network by its sizes or its depth alone, which stand for ``sizes``, and options by keyword.
+
+    >>> told(16, {"norm": "batch", "onoff": True}, "3x32x32-10", "spiking-vgg")
+    '3x32x32-10,depth=16,norm=batch,onoff=yes'
+    """
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        raise InputError(f"model '{name}' is told by a text, as in '{sizes}', or a depth, not by {given!r}")
+    words = [given or sizes] if isinstance(given, str) else [sizes, f"depth={given}"]
+    said = {True: "yes", False: "no", None: "none"}
+    for key, value in options.items():
+        words.append(f"{key}={said[value] if value is None or isinstance(value, bool) else value}")
+    return ",".join(words)
 
 
 def built(spec: str, build: Callable[[], Made]) -> Made:

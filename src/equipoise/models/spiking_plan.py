@@ -35,7 +35,9 @@ _CELLS: dict[str, Reader] = {
     "tau": float,
     "threshold": float,
     "surrogate": str,
+    "sharpness": float,
     "reset": among("soft", "hard"),
+    "through_reset": switch,
     "learn": _learned,
 }
 _CIRCUIT: dict[str, Reader] = {

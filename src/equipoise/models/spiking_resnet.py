@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from equipoise.models.catalogue import register
-from equipoise.models.options import built
+from equipoise.models.options import built, told
 from equipoise.models.spiking_plan import Plan, read_plan
 from equipoise.models.styles import image_sizes
 from equipoise.models.vgg import known_depth
@@ -53,15 +53,16 @@ def _block(plan: Plan, before: int, units: int, stride: int) -> SpikeAdd:
 
 
 @register("spiking-resnet")
-def spiking_resnet(text: str = "3x32x32-10") -> OverTime:
+def spiking_resnet(text: str | int = "3x32x32-10", **options: Any) -> OverTime:
     """A residual network of spiking cells whose branches add spikes: spiking-resnet:3x32x32-10,norm=batch
 
     An image of any size and the classes; depth=18 or 34. A convolution 3x3 of 64 channels without pooling, four stages
     of two-layer blocks with 64 to 512 channels, the later three with stride 2 and a shortcut 1x1 with cells of its own,
     the mean over all positions, the readout. Options as for spiking-vgg, but for pool, head and dropout.
     """
+    text = told(text, options, "3x32x32-10", "spiking-resnet")
     spec = f"spiking-resnet:{text}"
-    sizes, plan = read_plan(text or "3x32x32-10", spec, ("depth",))
+    sizes, plan = read_plan(text, spec, ("depth",))
     (channels, _, _), classes = image_sizes(sizes, spec, "spiking-resnet:3x32x32-10")
     blocks = known_depth(18 if plan.depth is None else plan.depth, RESNET, spec)
 

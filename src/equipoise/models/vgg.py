@@ -10,7 +10,7 @@ from torch import nn
 
 from equipoise.errors import InputError
 from equipoise.models.catalogue import register
-from equipoise.models.options import Reader, built, read_options, switch
+from equipoise.models.options import Reader, built, read_options, switch, told
 from equipoise.models.styles import image_sizes
 from equipoise.nn import DaleLinear, DANNConv2d, DANNLinear
 
@@ -80,12 +80,14 @@ def vgg(
 
 
 @register("dann-vgg")
-def dann_vgg(text: str = "3x32x32-10") -> nn.Sequential:
+def dann_vgg(text: str | int = "3x32x32-10", **options: Any) -> nn.Sequential:
     """The rate twin of spiking-vgg: circuits that subtract and divide, with ReLU: dann-vgg:3x32x32-10,depth=16
 
     An image of any size and the classes; ``depth=8``, 11, 16 or 19, ``width``, ``pool``, ``head`` and ``pool_cells`` as
     for spiking-vgg; ``ratio``, ``divisive``, ``corrections`` and ``inhibition`` as for dann. The readout subtracts.
+    From Python also a depth, and options by keyword: ``dann_vgg(16, width=0.25)``.
     """
+    text = told(text, options, "3x32x32-10", "dann-vgg")
     spec = f"dann-vgg:{text}"
     readers: dict[str, Reader] = {
         "depth": int,
@@ -98,11 +100,11 @@ def dann_vgg(text: str = "3x32x32-10") -> nn.Sequential:
         "corrections": switch,
         "inhibition": among("iid", "mean"),
     }
-    sizes, given = read_options(text or "3x32x32-10", spec, readers)
+    sizes, given = read_options(text, spec, readers)
     (channels, height, width), classes = image_sizes(sizes, spec, "dann-vgg:3x32x32-10")
     stages = known_depth(given.pop("depth", 8), VGG, spec)
     times, pool, head = given.pop("width", 1.0), POOLS[given.pop("pool", "average")], given.pop("head", "light")
-    options: dict[str, Any] = {("pool" if name == "pool_cells" else name): value for name, value in given.items()}
+    circuit: dict[str, Any] = {("pool" if name == "pool_cells" else name): value for name, value in given.items()}
 
     def wide(units: int) -> int:
         return max(1, round(units * times))
@@ -110,7 +112,7 @@ def dann_vgg(text: str = "3x32x32-10") -> nn.Sequential:
     first = [True]
 
     def hidden(before: int, units: int, kernel: int | None) -> list[nn.Module]:
-        here: dict[str, Any] = options | {"first": first.pop() if first else False}
+        here: dict[str, Any] = circuit | {"first": first.pop() if first else False}
         if kernel is None:
             return [DANNLinear(before, units, **here), nn.ReLU()]
         return [DANNConv2d(before, units, kernel, padding=kernel // 2, **here), nn.ReLU()]

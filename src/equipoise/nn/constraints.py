@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -56,14 +57,34 @@ def _project(held: Sequence[tuple[str, nn.Module, str, Constraint]]) -> None:
 def enforce(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.utils.hooks.RemovableHandle:
     """Project ``model`` after every step of ``optimizer``, whichever it is; ``handle.remove()`` ends it.
 
-    The constraints are looked up here, once: the search through the model costs more than the projection.
+    The constraints are looked up here, once: the search through the model costs more than the projection. Logs a
+    warning where a group of the optimiser mixes parameters whose ``rate_factors`` differ: it was not made by
+    ``param_groups``, and some of them will learn too fast.
     """
+    _warn_of_rates(optimizer, model)
     held = list(_declared(model, Constrained, "constraints"))
 
     def after_step(*_: Any) -> None:
         _project(held)
 
     return optimizer.register_step_post_hook(after_step)
+
+
+def _warn_of_rates(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    factors = _by_name(model, RateScaled, "rate_factors")
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    mixed: dict[str, float] = {}
+    for group in optimizer.param_groups:
+        asked = {name: factors.get(name, 1.0) for name in map(names.get, map(id, group["params"])) if name}
+        if len(set(asked.values())) > 1:
+            mixed |= {name: factor for name, factor in asked.items() if factor != 1}
+    if mixed:
+        name, factor = next(iter(mixed.items()))
+        logging.getLogger("equipoise").warning(
+            "%d parameters share the learning rate of others and ask for one of their own, '%s' for %.3g times the "
+            "rate; build the optimiser from nn.param_groups(model, lr)",
+            *(len(mixed), name, factor),
+        )
 
 
 def param_groups(model: nn.Module, lr: float, rates: Mapping[str, float] | None = None) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ class Scale:
     Args:
         epochs: passes over the training set; the recipe's own if not given. Warm-up keeps its share of them
         width: channels, as a share of the network's
-        steps: time steps; the network's own if not given
+        steps: time steps; the network's own if not given. Event data are cut into as many frames
         rate: multiplies every learning rate
         optimizer: sgd, the paper's with momentum; or adam, at 0.001 without weight decay for circuits and twins alike
         clip: largest norm of the whole gradient; the paper has none
@@ -126,7 +126,7 @@ def plain(where: str | Network, what: str, seed: int, scale: Scale, **changes: A
     fields = {
         "experiment": one.home,
         "model": one.text(width=scale.width, steps=scale.steps, options=how.options),
-        "data": one.data,
+        "data": one.frames(scale.steps),
         "rule": how.rule,
         "options": dict(how.rule_options),
         "lr": scale.rate * rate,

@@ -37,15 +37,16 @@ _ANGLES = ("spiking", "surrogate")
 
 def _compared(name: str, title: str, source: str, *networks: str, **own: Any) -> Experiment:
     """Twins on the paper's networks: ``smoke`` on embedded data, ``quick`` as given, ``paper`` by its recipe."""
+    followed = own.get("followed", ("spiking",))
     return Experiment(
         name=f"eisnn/{name}",
         version=1,
         title=title,
         source=source,
         presets={
-            "smoke": Compared((f"digits-{name}",), own.get("smoke", _TWINS), own.get("tiny", _THIN)),
-            "quick": Compared(networks[:1], own.get("twins", _TWINS), own["quick"]),
-            "paper": Compared(networks, own.get("paper", _PUBLISHED)),
+            "smoke": Compared((f"digits-{name}",), own.get("smoke", _TWINS), own.get("tiny", _THIN), followed),
+            "quick": Compared(networks[:1], own.get("twins", _TWINS), own["quick"], followed),
+            "paper": Compared(networks, own.get("paper", _PUBLISHED), own.get("whole", Scale()), followed),
         },
     )
 
@@ -134,8 +135,10 @@ EXPERIMENTS = (
         smoke=(BASELINE, "recurrent", "batch"),
         twins=(BASELINE, "recurrent", "batch"),
         paper=(BASELINE, "recurrent", "batch"),
-        quick=Scale(3, train_limit=10_000, test_limit=2_000),
+        quick=Scale(3, train_limit=10_000, test_limit=2_000, looks=1_000),
+        whole=Scale(looks=1_000),
         tiny=_TINY,
+        followed=("spiking", "streaming"),
     ),
     _variants(
         "ablation",

@@ -12,6 +12,7 @@ from equipoise.papers.eisnn.layers import (
     ORDER,
     by_condition,
     by_layer,
+    layers,
     percent,
     scored,
     settings,
@@ -23,7 +24,7 @@ from equipoise.papers.exhibits import Cell, Exhibit, Figure, Histories, Number, 
 from equipoise.papers.picking import bands, curve, per_preset, series, split, values_of
 from equipoise.papers.published import Published
 
-__all__ = ["accuracies", "compared", "ratio"]
+__all__ = ["accuracies", "compared", "ratio", "streamed"]
 
 _CAPTION = (
     "After the last epoch, ± standard deviation over seeds; nothing was selected on test images. Spikes: of a cell in "
@@ -50,6 +51,44 @@ def accuracies(rows: Sequence[Row], histories: Histories, folder: Path) -> list[
 
 
 compared = per_preset(accuracies)
+
+
+@per_preset
+def streamed(rows: Sequence[Row], histories: Histories, folder: Path) -> list[Exhibit]:
+    """The same, and what each network knows after every frame when it gets one at a time."""
+    found = accuracies(rows, histories, folder)
+    lines: list[list[Cell]] = []
+    for network, members in settings(rows, folder).items():
+        groups = by_condition(members)
+        for condition, runs in groups.items():
+            frames = layers(runs[0], "streaming")
+            shown = [frames[round(part * len(frames)) - 1] for part in (0.25, 0.5, 0.75, 1)] if frames else []
+            if shown:
+                cells = [percent(runs, f"streaming/{frame}", 1) for frame in shown]
+                lines.append([network, condition, len(frames), *cells, len(runs)])
+        drawn = {name: one for name, runs in groups.items() if (one := by_layer(runs, "streaming")) is not None}
+        if drawn:
+            fig, ax = plots.figure()
+            plots.learning_curves(ax, drawn, xlabel="frame", ylabel="test accuracy", percent=True, order=ORDER)
+            title = f"{network}: accuracy after each frame, one at a time{bands(groups)}"
+            found.append(Figure(f"streaming-{slug(network)}", title, fig))
+    if lines:
+        heads = [
+            "network",
+            "condition",
+            "frames",
+            "after a quarter, %",
+            "half, %",
+            "three quarters, %",
+            "all, %",
+            "seeds",
+        ]
+        caption = (
+            "By the mean of the outputs so far, the states of all cells carried from frame to frame; on the held-out "
+            "samples that measures look at, after the last epoch."
+        )
+        found.append(Table("Accuracy frame by frame", heads, lines, caption))
+    return found
 
 
 def _cells(runs: Sequence[Row], numbers: Sequence[Published]) -> list[Cell]:

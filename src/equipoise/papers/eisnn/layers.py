@@ -37,10 +37,10 @@ def network_of(row: Row) -> str:
     """What figures call the network of a run, its width and steps included where they are not the network's own."""
     kind, *words = str(row.get("model")).split(",")
     given = {name: text for name, _, text in (word.partition("=") for word in words)}
-    data, home = row.get("data"), str(row.get("experiment"))
+    data, home = _uncut(str(row.get("data"))), str(row.get("experiment"))
     for one in NETWORKS.values():
         base, *own = one.model.split(",")
-        if base == kind and one.data == data and all(word in words for word in own):
+        if base == kind and _uncut(one.data) == data and all(word in words for word in own):
             label, steps = one.label, str(one.steps)
             break
     else:
@@ -51,6 +51,11 @@ def network_of(row: Row) -> str:
     more = [f"width {given['width']}"] if "width" in given and home != "eisnn/init" else []
     more += [f"T = {given['steps']}"] if given.get("steps", steps) != steps else []
     return ", ".join([label, *more])
+
+
+def _uncut(data: str) -> str:
+    """The name of data without the number of frames that events are cut into."""
+    return ",".join(word for word in data.split(",") if not word.startswith("frames="))
 
 
 def label_of(row: Row) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from equipoise.errors import InputError
+
 __all__ = ["NETWORKS", "Network", "options_of"]
 
+_CUT = ("dvs-gesture", "cifar10-dvs", "moving-digits")  # event data that are cut into as many frames as one asks for
 _SHAPE = ("depth", "width", "steps", "encoder", "onoff", "head", "dropout")  # options that are not a condition's
 
 
@@ -38,6 +41,20 @@ class Network:
         words += [f"width={width:g}"] if width != 1 else []
         words += [f"steps={steps or self.steps}"]
         return ",".join([*words, *([options] if options else [])])
+
+    def frames(self, steps: int | None = None) -> str:
+        """The data, cut into so many ``steps`` where they have time of their own.
+
+        Raises ``InputError`` where their number of frames is what they are.
+        """
+        if steps in (None, self.steps) or "encoder=frames" not in self.model:
+            return self.data
+        name, *words = self.data.split(",")
+        if name not in _CUT:
+            raise InputError(
+                f"--steps is {steps}, and '{self.data}' has {self.steps} frames whatever the network; leave it out"
+            )
+        return ",".join([name, *(word for word in words if not word.startswith("frames=")), f"frames={steps}"])
 
 
 def options_of(text: str) -> set[str]:

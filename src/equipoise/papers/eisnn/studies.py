@@ -23,15 +23,18 @@ class Compared:
         networks: their names, as vgg8 or resnet18
         conditions: their names, as ei, literal, batch or no-division
         scale: how much is trained
+        measures: what is followed
     """
 
     networks: tuple[str, ...] = ("vgg8",)
     conditions: tuple[str, ...] = ("ei", "batch")
     scale: Scale = field(default_factory=Scale)
+    measures: tuple[str, ...] = ("spiking",)
 
     def runs(self, seed: int) -> list[Run]:
         """For each network, every condition."""
-        return [plain(where, what, seed, self.scale) for where in self.networks for what in self.conditions]
+        pairs = [(where, what) for where in self.networks for what in self.conditions]
+        return [plain(*pair, seed, self.scale, measures=list(self.measures)) for pair in pairs]
 
 
 @dataclass(frozen=True)
