@@ -6,7 +6,7 @@ JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slurm check lint types bench mutants results screenshot clean
+.PHONY: help demo test test-all test-slurm test-kernels check lint types bench mutants results screenshot clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,13 @@ types: $(VENV)/.dev ## types
 test-slurm: $(VENV)/.dev ## the SLURM executor against a controller on this machine (root; apt-get install slurm-wlm munge)
 	EQUIPOISE_TEST_SLURM=1 $(BIN)/python -m pytest -q -rs tests/slurm
 
+# Beside the environment, in which torch chooses Triton's version itself.
+build/kernels/triton:
+	$(PIP) install -q --no-deps --target build/kernels triton==3.7.0
+
+test-kernels: $(VENV)/.dev build/kernels/triton ## the GPU kernels of spiking cells, by Triton's interpreter on the CPU
+	PYTHONPATH=build/kernels $(BIN)/python -m tests.kernels
+
 check: lint types test-all ## lint, types, every test
 
 bench: $(VENV)/.dev ## speed, as ratios against named baselines; be alone on the machine
@@ -57,4 +64,4 @@ screenshot: $(VENV)/.core ## pictures of the demo's page at 375 and 1280 px (nee
 	$(BIN)/python scripts/screenshot.py runs/demo/report.html
 
 clean: ## remove what the commands above made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis

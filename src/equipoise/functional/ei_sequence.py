@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from equipoise.errors import InputError
+from equipoise.functional import lif_kernels
 from equipoise.functional.spiking import check_constants
 from equipoise.functional.surrogates import sharpness_of, surrogates
 
@@ -55,6 +56,9 @@ class _Cells:
 
     def walk(self, x: Tensor, h: Tensor, s: Tensor) -> None:
         """h and s (B, T, ...) of the currents ``x`` (B, S, ...); ``h`` may be ``x``."""
+        if lif_kernels.serves(x):
+            lif_kernels.walk(x, None, self.leak, self.theta, self.hard, h, s)
+            return
         for t in range(self.steps):
             now = h[:, t]
             if t:
@@ -67,6 +71,8 @@ class _Cells:
 
     def carry(self, g: Tensor, h: Tensor) -> Tensor:
         """delta (B, T, ...) of the errors ``g`` at the spikes; uses up ``h``."""
+        if lif_kernels.serves(h, self.surrogate):
+            return lif_kernels.carry(g, None, h, None, self.leak, self.theta, self.hard, self.surrogate, self.sharpness)
         u = h.sub_(self.theta)
         stays = (u < 0).to(u.dtype) if self.hard else None
         delta = self.pull(g, u).contiguous()

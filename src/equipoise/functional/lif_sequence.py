@@ -8,7 +8,8 @@ dL/dh[t] and lambda[t] = dL/dv[t] (the last one comes from above, lambda[t-1] = 
     R = -s (soft),  0 (hard);  plus theta F' or h F' through the reset
 
 Cells do not meet, so they are worked off in pieces that stay in the processor's cache for all T; of the whole sequence
-only h is kept. One derivative: a second one is refused by torch.
+only h is kept. One derivative: a second one is refused by torch. On a CUDA device the steps are a kernel's
+(``functional.lif_kernels``), so that nothing but x, g, h, s and delta moves.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equipoise.functional import lif_kernels
 from equipoise.functional.surrogates import surrogates
 
 __all__ = ["run"]
@@ -57,6 +59,9 @@ def _walk(x: Tensor, v: Tensor, leak: Constant, theta: Constant, hard: bool) -> 
     flat, start = x.reshape(x.shape[0], -1), v.to(x.dtype).reshape(-1)
     h, s, last = torch.empty_like(flat), torch.empty_like(flat), torch.empty_like(start)
     leaks, thetas = _flat(leak, v.shape), _flat(theta, v.shape)
+    if lif_kernels.serves(flat):
+        lif_kernels.walk(flat, start, leaks, thetas, hard, h, s, last)
+        return s.view(x.shape), last.view(v.shape), h.view(x.shape)
     for part in _pieces(flat.shape[1], x.device):
         a, threshold, before, after = _of(leaks, part), _of(thetas, part), start[part], last[part]
         for x_t, h_t, s_t in zip(flat[:, part].unbind(0), h[:, part].unbind(0), s[:, part].unbind(0), strict=True):
@@ -132,9 +137,14 @@ def _carry(
     last = None if g_last is None else g_last.reshape(-1)
     leaks, thetas = _flat(leak, v.shape), _flat(theta, v.shape)
     plain = not (hard or through or any(wanted))
-    pieces = _pieces(below.shape[1], h.device)
-    delta = torch.empty_like(below if len(pieces) != 1 else start)
+    served = lif_kernels.serves(below, surrogate)
+    pieces = [] if served else _pieces(below.shape[1], h.device)
     to_leak, to_theta = torch.empty_like(start), torch.empty_like(start)
+    if served:
+        own = (to_leak if wanted[0] else None, to_theta if wanted[1] else None)
+        delta = lif_kernels.carry(errors, last, below, start, leaks, thetas, hard, surrogate, sharpness, through, *own)
+    else:
+        delta = torch.empty_like(below if len(pieces) != 1 else start)
     for part in pieces:
         a, threshold = _of(leaks, part), _of(thetas, part)
         g_part, h_part, end = errors[:, part], below[:, part], None if last is None else last[part]
