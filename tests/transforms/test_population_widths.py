@@ -18,7 +18,7 @@ from equipoise.functional.constraints import Interval
 from equipoise.functional.losses import losses
 from equipoise.nn import DetachNorm, GradNorm, INormLinear, LateralInhibition, Normalise
 from equipoise.population import Population, Refused
-from equipoise.population.widths import Place
+from equipoise.population.widths import Place, joined
 from equipoise.train import Run
 from populations import Alone, difference, outcome
 
@@ -116,6 +116,15 @@ def test_blocks_are_padded_each_at_its_end_and_cut_out_again() -> None:
     torch.testing.assert_close(place.cut(stack[0], 0), narrow, rtol=0, atol=0)
     assert place.mask([narrow, wide])[0].tolist() == (stack[0] > 0).tolist()
     assert not Place.of([narrow, narrow]).padded
+
+
+def test_two_kinds_of_cells_are_told_apart_where_their_sum_is_the_same() -> None:
+    rows = torch.arange(1.0, 5.0)[:, None]
+    stacks, places = joined([{"a.w": rows}, {"a.w": rows}], [{"a.w": (3, 1)}, {"a.w": (2, 2)}])
+    assert stacks["a.w"][..., 0].tolist() == [[1, 2, 3, 4, 0], [1, 2, 0, 3, 4]]
+    assert places["a.w"].padded
+    assert joined([{"m/a.w": rows}, {"m/a.w": rows}], [{"a.w": (3, 1)}, {"a.w": (2, 2)}])[0]["m/a.w"].shape == (2, 5, 1)
+    assert joined([{"a.w": rows[:3]}] * 2, [{"a.w": (3, 1)}] * 2)[0]["a.w"].shape == (2, 3, 1)
 
 
 @pytest.mark.parametrize("layer", [Normalise(), DetachNorm(), GradNorm(), LateralInhibition(7)])

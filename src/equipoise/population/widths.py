@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -38,27 +39,34 @@ class Place:
             [None if own == whole else _rows(own, whole) for own, whole in zip(member, longest, strict=True)]
             for member in members
         ]
+        self._moved: dict[tuple[torch.device, int], list[Tensor | None]] = {}
         self.padded = any(row is not None for rows in self._rows for row in rows)
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor], first: Sequence[Blocks] | None = None) -> Place:
         """The place of these; ``first``: the blocks of their first axes."""
-        whole = [[(length,) for length in tensor.shape] for tensor in tensors]
-        return cls(whole if first is None else [[one, *rest[1:]] for one, rest in zip(first, whole, strict=True)])
+        return _place(tuple(tensor.shape for tensor in tensors), None if first is None else tuple(first))
+
+    def _on(self, device: torch.device, member: int) -> list[Tensor | None]:
+        """By axis the rows of the padded tensor that are the member's; None: all."""
+        if (device, member) not in self._moved:
+            own = self._rows[member]
+            self._moved[device, member] = [None if rows is None else rows.to(device) for rows in own]
+        return self._moved[device, member]
 
     def pad(self, tensor: Tensor, member: int) -> Tensor:
         """A member's tensor among zeros."""
-        for axis, rows in enumerate(self._rows[member]):
+        for axis, rows in enumerate(self._on(tensor.device, member)):
             if rows is not None:
                 shape = [*tensor.shape[:axis], self.shape[axis], *tensor.shape[axis + 1 :]]
-                tensor = tensor.new_zeros(shape).index_copy_(axis, rows.to(tensor.device), tensor)
+                tensor = tensor.new_zeros(shape).index_copy_(axis, rows, tensor)
         return tensor
 
     def cut(self, tensor: Tensor, member: int) -> Tensor:
         """What of a padded ``tensor`` is the member's."""
-        for axis, rows in enumerate(self._rows[member]):
+        for axis, rows in enumerate(self._on(tensor.device, member)):
             if rows is not None:
-                tensor = tensor.index_select(axis, rows.to(tensor.device))
+                tensor = tensor.index_select(axis, rows)
         return tensor
 
     def stack(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -68,6 +76,12 @@ class Place:
     def mask(self, tensors: Sequence[Tensor]) -> Tensor:
         """Where in ``stack(tensors)`` the real elements are."""
         return self.stack([torch.ones_like(tensor, dtype=torch.bool) for tensor in tensors])
+
+
+@lru_cache(maxsize=64)  # noise has the same shapes at every step
+def _place(shapes: tuple[torch.Size, ...], first: tuple[Blocks, ...] | None) -> Place:
+    whole = [[(length,) for length in shape] for shape in shapes]
+    return Place(whole if first is None else [[one, *rest[1:]] for one, rest in zip(first, whole, strict=True)])
 
 
 def _rows(own: Blocks, whole: Blocks) -> Tensor:
@@ -85,12 +99,11 @@ def joined(
     stacks, places = {}, {}
     for name in members[0]:
         tensors = [held[name].detach() for held in members]
-        if all(tensor.shape == tensors[0].shape for tensor in tensors):
-            stacks[name] = torch.stack(tensors)
-            continue
         key = name.rpartition("/")[2]
         own = [one[key] for one in first] if first and key in first[0] else None
-        place = Place.of(tensors, own if own and sum(own[0]) == len(tensors[0]) else None)
+        if own is not None and any(sum(one) != len(tensor) for one, tensor in zip(own, tensors, strict=True)):
+            own = None  # something else of that name
+        place = Place.of(tensors, own)
         stacks[name] = place.stack(tensors)
         if place.padded:
             places[name] = place
