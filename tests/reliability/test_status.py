@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -120,14 +119,14 @@ def test_the_dead_of_another_host_are_waited_for_for_a_while_at_most(
     assert found.status == "finished"
 
 
-def test_who_only_looks_keeps_nobody_out(tmp_path: Path) -> None:
+def test_who_only_looks_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that looks has a shared lock for a moment; whoever comes to train tries again."""
     import fcntl
 
     (tmp_path / ".lock").touch()
     looking = (tmp_path / ".lock").open("rb")
     fcntl.flock(looking, fcntl.LOCK_SH)
-    threading.Timer(0.02, looking.close).start()
+    monkeypatch.setattr(time, "sleep", lambda seconds: looking.close())
     with lock.hold(tmp_path):
         assert looking.closed
 
