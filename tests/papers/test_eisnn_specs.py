@@ -19,6 +19,7 @@ from equipoise.errors import InputError
 from equipoise.papers import load_all, published
 from equipoise.papers.eisnn.conditions import CONDITIONS, Scale, condition_of, plain
 from equipoise.papers.eisnn.figures import EXHIBITS
+from equipoise.papers.eisnn.figures_compared import accuracies
 from equipoise.papers.eisnn.layers import layers, network_of
 from equipoise.papers.eisnn.networks import NETWORKS
 from equipoise.papers.eisnn.offline import digit_events
@@ -281,3 +282,17 @@ def test_angles_are_told_by_layer_and_backpropagations_as_one_mean(tmp_path: Pat
 @pytest.mark.parametrize("name", list(EXHIBITS))
 def test_exhibits_make_nothing_of_nothing(name: str, tmp_path: Path) -> None:
     assert EXHIBITS[name]([], {}, tmp_path) == []
+
+
+def test_adam_trains_circuits_and_twins_at_one_rate_and_the_page_says_so() -> None:
+    scale = Scale(optimizer="adam", rate=2.0)
+    runs = [plain("vgg8", name, 0, scale) for name in ("ei", "batch")]
+    assert [(r.optimizer, r.lr, r.optimizer_options) for r in runs] == [("adam", 0.002, {})] * 2
+    assert runs[0].scheduler_options["warmup"] > 0
+    rows = [{**sweep.flat(run), "hash": run.hash, "test_accuracy": 0.5} for run in runs]
+    rows += [{**sweep.flat(run), "hash": run.hash, "test_accuracy": 0.6} for run in [plain("vgg8", "ei", 0, Scale())]]
+    table = next(one for one in accuracies(rows, {}, Path("nowhere")) if isinstance(one, Table))
+    rates = {str(line[1]): line[-3] for line in table.rows}
+    assert [getattr(cell, "text", None) for cell in rates.values()] == ["0.002, Adam", "0.002", "0.002, Adam"]
+    with pytest.raises(InputError, match="know sgd and adam"):
+        Scale(optimizer="rmsprop")

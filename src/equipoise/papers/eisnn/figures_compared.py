@@ -102,10 +102,16 @@ def _cells(runs: Sequence[Row], numbers: Sequence[Published]) -> list[Cell]:
         percent(runs, "spikes", 1),
         Number(max(silent), f"{max(silent):.0f}") if silent else None,
         small(together(runs, "current")),
-        Number(float(first["lr"]), f"{float(first['lr']):g}"),
+        _rate(first),
         int(first["epochs"]),
         len(runs),
     ]
+
+
+def _rate(row: Row) -> Number:
+    """A learning rate, and whose, where it is not that of stochastic gradient descent."""
+    rate, optimizer = float(row["lr"]), str(row.get("optimizer", "sgd"))
+    return Number(rate, f"{rate:g}" + (f", {optimizer.title()}" if optimizer != "sgd" else ""))
 
 
 def _curves(network: str, groups: dict[str, list[Row]], histories: Histories) -> list[Exhibit]:
