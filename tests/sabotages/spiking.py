@@ -48,6 +48,13 @@ MUTANTS = (
         CELLS,
     ),
     Mutant(
+        "spiking/start-with-inhibition-of-all",
+        LAYER,
+        "self.weight_ei.fill_(1 / self.pool)",
+        "self.weight_ei.fill_(1 / self.units)",
+        ("tests/invariants/test_spiking_gradients.py",),
+    ),
+    Mutant(
         "spiking/nobody-is-told-of-rates",
         "src/equipoise/nn/constraints.py",
         "if len(set(asked.values())) > 1:",
