@@ -1,8 +1,8 @@
 """How large the first gradients of an E-I network are against its parameters, and where nothing divides.
 
-A failure here means that a factor is missing on the way back, 1/d on W_EI most of all, or that sparse frames divide by nothing. The
-bounds are those measured for the E-I spiking paper's program on CIFAR-10 with five convolutions, |gradient| / |parameter|
-at the first step, for the mean over the layers.
+A failure here means that a factor is missing on the way back, 1/d on W_EI most of all, or that sparse frames break
+numbers. The bounds are those measured for the E-I spiking paper's program on CIFAR-10 with five convolutions, |gradient| /
+|parameter| at the first step; here for the mean over the layers.
 """
 
 from __future__ import annotations

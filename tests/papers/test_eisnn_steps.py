@@ -11,11 +11,14 @@ import pytest
 
 from equipoise import sweep
 from equipoise.errors import InputError
+from equipoise.papers import load_all
 from equipoise.papers.eisnn.conditions import Scale, plain
 from equipoise.papers.eisnn.figures_compared import streamed
 from equipoise.papers.eisnn.layers import network_of
 from equipoise.papers.exhibits import Figure, Table
 from equipoise.train import experiments
+
+load_all()
 
 
 @pytest.mark.parametrize(
