@@ -13,7 +13,7 @@ SUMMARY = "src/equipoise/report/summary.py"
 SAID = ("tests/reliability/test_command_line.py",)
 
 MUTANTS = (
-    Mutant("cli/changed-preset-keeps-its-name", RUN, "run.hash not in hashes", "False", SAID),
+    Mutant("cli/changed-preset-keeps-its-name", RUN, "changed = [run.hash not in hashes", "changed = [False", SAID),
     Mutant("cli/authors-protocol-in-name-only", RUN, 'select="test", ', "", SAID),
     Mutant("cli/smoke-beside-published", PAGES, '.startswith("smoke")', ' == "smoke"', SAID),
     Mutant("cli/curves-mix-settings", DRAWINGS, ", one.settings]", "]", SAID),

@@ -63,7 +63,13 @@ MUTANTS = (
         "pass",
         AROUND,
     ),
-    Mutant("train/finished-run-again", RUNNER, 'summary if summary.status == "finished" else None', "None", RESUMED),
+    Mutant(
+        "train/finished-run-again",
+        RUNNER,
+        "    return summary\n\n\ndef _mend",
+        "    return None\n\n\ndef _mend",
+        RESUMED,
+    ),
     Mutant(
         "train/global-state-left-seeded", RUNNER, "torch.random.fork_rng(devices=[])", "contextlib.nullcontext()", LOOPS
     ),
