@@ -99,6 +99,7 @@ class Whole:
     projections = ("weight",)
     constraints = MappingProxyType({})
     rate_factors = MappingProxyType({})
+    stacked = MappingProxyType({})
 
     def local_loss(self, input): ...
     def project(self, value): ...
@@ -107,6 +108,7 @@ class Whole:
     def inverse_difference(self, difference, input): ...
     def scale_classes(self, ledger, *gains): ...
     def work(self, input, output): ...
+    def counts(self, input): ...
 
 
 ASKED = {
@@ -119,6 +121,8 @@ ASKED = {
     contracts.Invertible: ["inverse", "inverse_difference"],
     contracts.Scalable: ["scale_classes"],
     contracts.Costed: ["work"],
+    contracts.Counted: ["counts"],
+    contracts.Stacked: ["stacked"],
 }
 
 
