@@ -90,7 +90,7 @@ def test_an_array_gives_what_local_runs_give_and_failures_their_own_words(tmp_pa
     assert "--time=10" in script
     before = jobs()
     assert [s.status for s in on_slurm(runs[:3], tmp_path)] == ["finished"] * 3
-    assert jobs() == before
+    assert set(jobs()) <= set(before)  # those that were there may have left meanwhile
 
 
 @pytest.mark.parametrize("number", ["USR2", "TERM"])
