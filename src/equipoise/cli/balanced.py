@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from equipoise import balance, data, models, plots, report
-from equipoise.train import Machine, Run, storage, train
+from equipoise import balance, data, plots, report
+from equipoise.cli.checkpoint import trained
+from equipoise.train import Machine, Run, train
 from equipoise.train.progress import Quiet
 
 __all__ = ["DENSE", "Balanced", "networks", "section", "table"]
@@ -44,9 +45,7 @@ def networks(others: Mapping[str, Run], folder: str | Path, machine: Machine) ->
 
 
 def _balanced(name: str, run: Run, folder: Path) -> Balanced:
-    model = models.make(run.model, seed=run.seed)
-    model.load_state_dict(storage.read_weights(run.folder(folder) / "weights.safetensors"))
-    model.eval()
+    model = trained(run, folder)
     pictures = data.load(run.data).test
     x, y = pictures.batch(torch.arange(len(pictures)))
     before, norms = _scores(model, x), _norms(model)

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equipoise import models
 from equipoise.errors import InputError, StorageError
-from equipoise.train import storage
+from equipoise.train import Run, storage
 
-__all__ = ["Checkpoint", "fill", "gather", "read", "write"]
+__all__ = ["Checkpoint", "fill", "gather", "read", "trained", "write"]
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
@@ -48,6 +49,13 @@ def read(path: Path) -> Checkpoint:
     if path.suffix in PICKLES:
         return Checkpoint(path, _state_dict(path))
     raise InputError(f"'{path}' has an unknown ending; weights are read from .safetensors, {', '.join(PICKLES)}")
+
+
+def trained(run: Run, folder: str | Path) -> nn.Module:
+    """The network of a run that has finished under ``folder``, in evaluation mode."""
+    model = models.make(run.model, seed=run.seed)
+    model.load_state_dict(storage.read_weights(run.folder(folder) / "weights.safetensors"))
+    return model.eval()
 
 
 def _safetensors(path: Path) -> Checkpoint:

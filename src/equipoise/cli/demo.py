@@ -54,6 +54,8 @@ RATES = {"pepita": 0.1}
 # Not on the residual network: drtp, which needs units that saturate, and two that differ from usf in a magnitude only.
 # Rules that train chains alone cannot be there either.
 DENSE_ONLY = ("drtp", "brsf", "frsf")
+# Kinds of networks that are compared by circuit, with what calls each by its name.
+CIRCUITS: Mapping[str, Callable[[Run], str]] = {"light": lighting.label, "spiking": firing.label}
 ABOUT = (
     "Each rule trained the same networks on the same 1,437 pictures of handwritten digits, for the same number of "
     "epochs: a dense network, and, where it can, a residual convolutional one that shares a layer, untouched.\n\n"
@@ -132,7 +134,7 @@ def _degrees(angle: float | None) -> str:
 
 def _name(kind: str, run: Run) -> str:
     """The row of a run: its rule, or the circuit of a network in changing light."""
-    return {"light": lighting, "spiking": firing}[kind].label(run) if kind in ("light", "spiking") else run.rule
+    return CIRCUITS[kind](run) if kind in CIRCUITS else run.rule
 
 
 def _train(run: Run, kind: str, where: Where, board: Board) -> Summary:

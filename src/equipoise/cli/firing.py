@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from equipoise import data, models, plots, report
+from equipoise import data, plots, report
+from equipoise.cli.checkpoint import trained
+from equipoise.measure.spiking import cells_heard
+from equipoise.papers.eisnn.layers import by_layer, together
 from equipoise.papers.picking import fixed
-from equipoise.plots import Series
-from equipoise.train import Run, storage
+from equipoise.train import Run
 
 __all__ = ["NETWORKS", "SPIKING", "label", "runs", "section", "table"]
 
@@ -67,17 +68,11 @@ def _by_network(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any
     return {name: found[model] for name, (o, _, _) in NETWORKS.items() if (model := _model(o)) in found}
 
 
-def _rates(row: Mapping[str, Any]) -> list[float]:
-    """Each layer's firing rate, from input to output."""
-    rates = {key: float(value) for key, value in row.items() if key.startswith("spikes/")}
-    return [rates[key] for key in sorted(rates, key=lambda key: int(key.rpartition(".")[2]))]
-
-
 def table(rows: Sequence[Mapping[str, Any]]) -> report.Table:
     """A line for each network: accuracy, firing rates of the first and last hidden layers, energy of a picture."""
     lines: list[list[report.Cell]] = []
     for name, row in _by_network(rows).items():
-        accuracy, rates, energy = 100 * float(row["test_accuracy"]), _rates(row), float(row["energy"])
+        accuracy, rates, energy = 100 * float(row["test_accuracy"]), together([row], "spikes"), float(row["energy"])
         cells = [report.Number(rate, f"{fixed(100 * rate, 1)} %") for rate in (rates[0], rates[-1])]
         lines.append(
             [name, report.Number(accuracy, fixed(accuracy, 1)), *cells, report.Number(energy, f"{energy:.0f}")]
@@ -92,31 +87,23 @@ def table(rows: Sequence[Mapping[str, Any]]) -> report.Table:
 
 def section(rows: Sequence[Mapping[str, Any]], folder: str | Path) -> report.Section:
     """The page's section: the table, rates by layer, and what every cell of the E-I network does with a picture."""
-    rates = {name: _rates(row) for name, row in _by_network(rows).items()}
+    networks = _by_network(rows)
     fig, ax = plots.figure()
-    drawn = {name: Series(list(range(1, len(values) + 1)), values) for name, values in rates.items()}
+    drawn = {name: one for name, row in networks.items() if (one := by_layer([row], "spikes")) is not None}
     plots.learning_curves(
         ax, drawn, xlabel="layer of spiking cells", ylabel="firing rate", percent=True, order=tuple(NETWORKS)
     )
     title = "Firing rates after training, by layer"
     figures = [report.Figure(plots.svg(fig, title=title), f"{title}.")]
-    if "E-I" in rates:
+    if "E-I" in networks:
         figures.append(_spikes(runs()[0], Path(folder)))
     return report.Section("Spiking without normalisation", ABOUT, tables=[table(rows)], figures=figures)
 
 
-@torch.no_grad()
 def _spikes(run: Run, folder: Path) -> report.Figure:
     """Every cell's spikes for one test picture: a line of squares for each time step, a square for each layer."""
-    model = models.make(run.model, seed=run.seed)
-    model.load_state_dict(storage.read_weights(run.folder(folder) / "weights.safetensors"))
-    model.eval()
     x, _ = data.load(run.data).test.batch(torch.arange(1))
-    heard: list[Tensor] = []
-    hooks = [m.register_forward_hook(lambda *a: heard.append(a[2])) for m in model.modules() if hasattr(m, "sequence")]
-    model(x)
-    for hook in hooks:
-        hook.remove()
+    heard = [spikes for _, spikes in cells_heard(trained(run, folder), x).values()]
     maps = torch.stack([spikes.reshape(STEPS, 8, 8) for spikes in heard], dim=1).flatten(0, 1)
     fig, ax = plots.figure(4.4, 3.0)
     labels = [f"{layer + 1}, t = {t + 1}" for t in range(STEPS) for layer in range(len(heard))]

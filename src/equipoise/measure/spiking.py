@@ -16,7 +16,7 @@ from equipoise.measure.activity import untouched
 from equipoise.measure.alignment import alignment
 from equipoise.measure.catalogue import Measure, measures
 
-__all__ = ["bimodality", "histogram", "spiking", "surrogate", "synapses"]
+__all__ = ["bimodality", "cells_heard", "histogram", "spiking", "surrogate", "synapses"]
 
 EDGES = (-4.0, 4.0)  # standard deviations; what lies beyond is counted in the outermost bins
 BINS = 32
@@ -70,7 +70,7 @@ def _recurrent(model: nn.Module) -> dict[str, nn.Module]:
     return {n: m for n, m in model.named_modules() if hasattr(m, "weight_ir")}
 
 
-def _heard(model: nn.Module, x: Tensor) -> dict[str, tuple[Tensor | None, Tensor]]:
+def cells_heard(model: nn.Module, x: Tensor) -> dict[str, tuple[Tensor | None, Tensor]]:
     """(currents, spikes) of every layer of cells for the batch, in the order in which they ran; None: not known."""
     heard: dict[str, tuple[Tensor | None, Tensor]] = {}
     loops = _recurrent(model)
@@ -102,7 +102,7 @@ def spiking(rule: Any, x: Tensor, y: Tensor, generator: torch.Generator | None =
     """
     found: dict[str, float] = {}
     spikes, chances = 0.0, 0
-    for name, (current, s) in _heard(rule.model, x).items():
+    for name, (current, s) in cells_heard(rule.model, x).items():
         fired = s.detach() > 0
         axis = s.ndim - 3 if s.ndim >= 4 else s.ndim - 1
         units = fired.movedim(axis, 0).flatten(1)
@@ -138,7 +138,7 @@ def synapses(rule: Any, x: Tensor, y: Tensor, generator: torch.Generator | None 
             found[f"{kind}_bimodality/{name}"] = _two_peaks(skewness, kurtosis)
             if kind != "ei":
                 found |= {f"{kind}_bin/{name}/{k}": share for k, share in enumerate(histogram(weight))}
-    for name, (current, _) in _heard(rule.model, x).items():
+    for name, (current, _) in cells_heard(rule.model, x).items():
         if current is not None:
             found |= {f"current_bin/{name}/{k}": share for k, share in enumerate(histogram(current))}
     return found

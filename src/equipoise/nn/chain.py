@@ -15,7 +15,7 @@ cannot take its rows says so by its name.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -113,8 +113,8 @@ def _repeated(x: Tensor, steps: int) -> Tensor:
     return folded(x.expand(steps, *x.shape))
 
 
-def blame(error: Exception, part: nn.Module, x: Tensor) -> Exception:
-    """``error`` of ``part`` at the rows ``x`` as what ``OverTime`` puts the part's name to.
+def blame(error: Exception, part: nn.Module, x: Tensor) -> NoReturn:
+    """Raise the ``error`` of ``part`` at the rows ``x`` that is being handled, so that ``OverTime`` can name the part.
 
     An ``InputError`` keeps the innermost part; a complaint of one of torch's own layers about its rows becomes one.
     Everything else stays what it is.
@@ -124,11 +124,12 @@ def blame(error: Exception, part: nn.Module, x: Tensor) -> Exception:
     )
     if rows and type(part) in (*ROW_WISE, *_DROPOUTS, *_NORMS):
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        error, cause = InputError(f"{type(part).__name__} cannot take rows of shape {tuple(x.shape)}: {reason}"), error
-        error.__cause__ = cause
+        found = InputError(f"{type(part).__name__} cannot take rows of shape {tuple(x.shape)}: {reason}")
+        found.part = part  # type: ignore[attr-defined]
+        raise found from error
     if isinstance(error, InputError) and not hasattr(error, "part"):
         error.part = part  # type: ignore[attr-defined]
-    return error
+    raise error
 
 
 def _next(chain: list[nn.Module], k: int, x: Tensor, steps: int, still: bool) -> tuple[Tensor, bool, int]:
@@ -156,10 +157,7 @@ def run(net: nn.Module, x: Tensor, steps: int, still: bool) -> Tensor:
         try:
             x, still, done = _next(chain, k, x, steps, still)
         except Exception as error:
-            found = blame(error, chain[k], x)
-            if found is error:
-                raise
-            raise found from error
+            blame(error, chain[k], x)
         k += done
     return _repeated(x, steps) if still else x
 
@@ -183,10 +181,7 @@ def stream(module: nn.Module, x: Tensor, states: dict[str, Any], after: dict[str
             raise InputError(f"{type(module).__name__} holds spiking cells and is no nn.Sequential: no stream")
         return module(x)
     except Exception as error:
-        found = blame(error, module, x)
-        if found is error:
-            raise
-        raise found from error
+        blame(error, module, x)
 
 
 def run_rows(net: nn.Module, x: Tensor) -> Tensor:
