@@ -11,6 +11,7 @@ import pytest
 
 from equipoise import population, sweep
 from equipoise.population import Population
+from equipoise.sweep.progress import Within
 from equipoise.train import Machine, Run, Summary, read_weights, storage, train
 from reliability._sessions import Kept
 
@@ -160,3 +161,27 @@ def test_ctrl_c_ends_the_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = sweep.execute(wanted, Machine(runs=tmp_path), executor="population")
     assert [(summary.status, summary.cause) for summary in found] == [("stopped", "SIGINT")] * 4
     assert [summary.message == "not started" for summary in found] == [False, False, True, True]
+
+
+def test_a_population_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equipoise.population.training._REPORT_EVERY", 0.0)
+    kept = Kept()
+    sweep.execute(runs(3), Machine(runs=tmp_path), executor="population", progress=kept)
+    steps = [words for words in kept.words if ", step " in words]
+    assert steps[0].startswith("bp, seed 0 and 2 more, step 1/")
+    assert " more  loss " in steps[-1]
+    epochs = [words for words in kept.words if ", epoch " in words]
+    assert [words.split("epoch ")[1][:3] for words in epochs] == ["1/3", "2/3", "3/3"]
+    mean = sum(Summary.read(run.folder(tmp_path)).metrics["test_accuracy"] for run in runs(3)) / 3
+    assert f"test {mean:.1%}" in epochs[-1]
+
+
+def test_a_run_of_a_sweep_says_its_steps_and_the_time_that_it_needs(tmp_path: Path) -> None:
+    kept = Kept()
+    within = Within(kept)
+    within.start(runs(1)[0], 100)
+    within.advance(20, 0.5)
+    within.advance(60, 0.25)
+    assert kept.words[0] == "bp, seed 0, step 20/100  loss 0.5000"
+    assert kept.words[1].startswith("bp, seed 0, step 60/100, ")
+    assert kept.words[1].endswith(" s more  loss 0.2500")

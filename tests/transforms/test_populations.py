@@ -259,6 +259,13 @@ def test_a_captured_step_is_recorded_once_a_shape_and_replayed_on_new_inputs() -
     assert tape.recorded == 1
 
 
+def test_what_a_captured_step_returned_stays_as_it_was() -> None:
+    total = torch.zeros(2)
+    step = Captured(lambda x, y, noise: total.add_(x.sum(1)), Tape(), note=pytest.fail, warm=0)
+    kept = [step(torch.ones(2, 1), torch.zeros(2), {}) for _ in range(3)]
+    assert [one.tolist() for one in kept] == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
+
+
 def test_a_step_that_cannot_be_captured_goes_on_as_it_is_with_one_note() -> None:
     notes, total = [], torch.zeros(2)
     step = Captured(lambda x, y, noise: total.add_(x.sum(1)), Tape(fails=True), note=notes.append, warm=1)

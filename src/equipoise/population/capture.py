@@ -48,8 +48,8 @@ class CudaGraphs:
 class Captured:
     """``step``, recorded for each shape of its inputs after ``warm`` calls that ran as they are.
 
-    The step changes tensors in place, so every call, warm-up included, is a step that counts. Its result is overwritten
-    by the next call of the same shape. note: told once, where recording fails.
+    The step changes tensors in place, so every call, warm-up included, is a step that counts. Its result belongs to
+    the caller. note: told once, where recording fails.
     """
 
     def __init__(self, step: Step, recorder: Recorder, *, note: Callable[[str], None], warm: int = 3) -> None:
@@ -67,7 +67,7 @@ class Captured:
             kept, play = self._plays[key]
             for place, value in zip(kept, given, strict=True):
                 place.copy_(value)
-            return play()
+            return play().clone()  # the next launch writes into the same tensor
         self._calls[key] = self._calls.get(key, 0) + 1
         return self.step(x, y, noise)
 

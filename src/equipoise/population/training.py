@@ -140,7 +140,7 @@ class _Bucket:
 
     def run(self) -> dict[str, Summary]:
         """Train to the last epoch, or until something asks to stop; a summary for each member."""
-        self.progress.start(self.members[0].parts.run, self.total)
+        self.progress.start(self.members[0].parts.run, self.total, members=len(self.members))
         per_epoch = self.population.per_epoch
         while self.living() and self.step < self.total:
             end = (len(self.living()[0].history) + 1) * per_epoch
@@ -206,7 +206,19 @@ class _Bucket:
                     self._end(member, _failed(member, str(error)))
                     self.population.drop(place)
         self.population.reset()
+        self._tell()
         return ""
+
+    def _tell(self) -> None:
+        """Show an epoch: the mean over the members that live, of what each of them measured."""
+        rows = [one.history[-1] for one in self.living()]
+        if rows:
+            means = {
+                name: sum(row[name] for row in rows) / len(rows)
+                for name, value in rows[0].items()
+                if isinstance(value, float) and all(isinstance(row.get(name), float) for row in rows)
+            }
+            self.progress.epoch({**means, "epoch": rows[0]["epoch"], "step": self.step})
 
     def _save(self) -> None:
         """A checkpoint of every living member in its own folder; the next not before this one is paid off."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TextIO
 
 from equipoise.train import Run
 from equipoise.train.progress import Quiet as QuietRun
-from equipoise.train.progress import describe, tested
+from equipoise.train.progress import describe, others, tested
 from equipoise.train.summary import Summary
 
 __all__ = ["Bar", "Lines", "Quiet", "SweepProgress", "Within", "auto", "duration"]
@@ -62,9 +62,19 @@ class Within(QuietRun):
     def __init__(self, sweep: SweepProgress) -> None:
         self._sweep = sweep
         self._name, self._run = "", Run()
+        self._steps = 0
+        self._from: tuple[int, float] | None = None
 
-    def start(self, run: Run, steps: int) -> None:
-        self._name, self._run = f"{run.rule}, seed {run.seed}", run
+    def start(self, run: Run, steps: int, *, members: int = 1) -> None:
+        self._name, self._run = f"{run.rule}, seed {run.seed}{others(members)}", run
+        self._steps, self._from = steps, None
+
+    def advance(self, step: int, loss: float) -> None:
+        now = time.monotonic()
+        first, began = self._from = self._from or (step, now)
+        pace = (now - began) / (step - first) if step > first else 0.0
+        rest = f", {duration(pace * (self._steps - step))} more" if pace else ""
+        self._sweep.within(f"{self._name}, step {step:,}/{self._steps:,}{rest}  loss {loss:.4f}")
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
         words = describe(tested(self._run, metrics))

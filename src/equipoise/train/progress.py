@@ -12,14 +12,14 @@ from typing import Any, Protocol, TextIO
 from equipoise.train.spec import Run
 from equipoise.train.summary import Summary
 
-__all__ = ["Bar", "Lines", "Progress", "Quiet", "auto", "describe", "said", "tested"]
+__all__ = ["Bar", "Lines", "Progress", "Quiet", "auto", "describe", "others", "said", "tested"]
 
 
 class Progress(Protocol):
     """What the loop tells; every method returns at once."""
 
-    def start(self, run: Run, steps: int) -> None:
-        """A run of ``steps`` steps begins."""
+    def start(self, run: Run, steps: int, *, members: int = 1) -> None:
+        """A run of ``steps`` steps begins; or ``members`` of them as one, of which ``run`` is the first."""
         ...
 
     def advance(self, step: int, loss: float) -> None:
@@ -42,7 +42,7 @@ class Progress(Protocol):
 class Quiet:
     """Show nothing."""
 
-    def start(self, run: Run, steps: int) -> None: ...
+    def start(self, run: Run, steps: int, *, members: int = 1) -> None: ...
 
     def advance(self, step: int, loss: float) -> None: ...
 
@@ -91,9 +91,9 @@ class Lines:
         self._last = 0.0
         self._run = Run()
 
-    def start(self, run: Run, steps: int) -> None:
+    def start(self, run: Run, steps: int, *, members: int = 1) -> None:
         self._run = run
-        name = f"{run.experiment}/{run.hash}: {run.rule} on {run.data}, seed {run.seed}"
+        name = f"{run.experiment}/{run.hash}: {run.rule} on {run.data}, seed {run.seed}{others(members)}"
         self._write(f"{name}, {run.epochs} epochs, {steps} steps")
 
     def advance(self, step: int, loss: float) -> None: ...
@@ -140,9 +140,10 @@ class Bar:
         self._task: Any = None
         self._run = Run()
 
-    def start(self, run: Run, steps: int) -> None:
+    def start(self, run: Run, steps: int, *, members: int = 1) -> None:
         self._run = run
-        self._task = self._bar.add_task(f"{run.rule} on {run.data}, seed {run.seed}", total=steps, words="")
+        name = f"{run.rule} on {run.data}, seed {run.seed}{others(members)}"
+        self._task = self._bar.add_task(name, total=steps, words="")
         self._bar.start()
 
     def advance(self, step: int, loss: float) -> None:
@@ -160,6 +161,11 @@ class Bar:
         line = f"{summary.status} after {summary.seconds:.1f} s{_colon(words)}{_colon(summary.message)}"
         # Not wrapped: a command in it has to survive being copied.
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def others(members: int) -> str:
+    """What stands behind the name of a population's first member."""
+    return f" and {members - 1} more" if members > 1 else ""
 
 
 def auto(stream: TextIO | None = None) -> Progress:
