@@ -134,6 +134,21 @@ def test_a_tracked_inverse_follows_its_weights(net: Any) -> None:
     assert all(v == 1 for v in rule.turns.values()) or max(rule.turns.values()) <= 4
 
 
+def test_an_inverse_that_is_lost_is_solved_for_again() -> None:
+    model = dense(2)
+    x, y = batch(model)
+    rule = rules.make("gait", model, example=x)
+    rule.backward(x, y)
+    for square in rule.squares:
+        rule.get_buffer(square.name.replace(".", "/")).fill_(torch.nan)
+    rule.steps = max(rule.due.values())
+    rule.maintain()
+    assert set(rule.turns.values()) == {1}
+    params = {n: p.detach() for n, p in model.named_parameters()}
+    found, exact = rule.gradients(params, x, y)[0], rule.exact().gradients(params, x, y)[0]
+    assert max(measure.angle(found[n], exact[n]) for n in params) < 1
+
+
 def test_alignment_compares_with_the_exact_inverse_where_asked() -> None:
     model = dense(3, apart=0.1)
     x, y = batch(model)

@@ -67,6 +67,9 @@ def test_another_tuning_is_another_budget() -> None:
     [
         ([], "smoke", "smoke"),
         (["--methods", "bp"], "smoke", "smoke"),
+        (["--networks", "dense-1"], "smoke", "smoke"),
+        (["--data", "mnist"], "smoke", "smoke"),
+        (["--networks", "dense-1", "--width", "16"], "smoke (changed)", "smoke (changed)"),
         (["--tune-epochs", "2"], "smoke (changed)", "smoke (changed)"),
         (["--optimisers", "adam"], "smoke (changed)", "smoke (changed)"),
         (["--epochs", "3"], "smoke", "smoke (changed)"),

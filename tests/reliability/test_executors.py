@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import os
@@ -18,7 +19,7 @@ import pytest
 from equipoise import sweep
 from equipoise.errors import InputError
 from equipoise.sweep import progress, worker
-from equipoise.train import Machine, Run, Summary, train
+from equipoise.train import Machine, Run, Summary, storage, train
 from equipoise.train import state as checkpoint
 from reliability._sessions import TESTS, Kept, digest, stopped
 
@@ -83,6 +84,15 @@ def test_a_damaged_folder_fails_alone(tmp_path: Path) -> None:
     assert [summary.status for summary in summaries] == ["failed", "finished"]
     assert "--force" in summaries[0].message
     assert digest(first.folder(tmp_path)) == before
+
+
+@pytest.mark.parametrize("lr", [0.1, 1e20])
+def test_a_run_of_a_changed_preset_takes_the_name_of_the_preset_that_has_it(tmp_path: Path, lr: float) -> None:
+    run = dataclasses.replace(SMALL, lr=lr, preset="quick (changed)")
+    path = run.folder(tmp_path) / "spec.json"
+    for name, kept in (("quick (changed)",) * 2, ("paper", "quick (changed)"), ("quick",) * 2, ("paper", "quick")):
+        sweep.execute([dataclasses.replace(run, preset=name)], Machine(runs=tmp_path))
+        assert Run.from_json(storage.read_text(path)).preset == kept
 
 
 def test_a_finished_run_whose_spec_was_cut_has_it_again(tmp_path: Path) -> None:

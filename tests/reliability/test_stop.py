@@ -142,6 +142,30 @@ def test_bad_weights_are_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert saved["step"] == 7
 
 
+def test_what_fails_at_bad_weights_is_told_as_divergence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decomposition of infinite weights fails before anybody has looked at the next loss."""
+
+    def ruin(self: torch.optim.SGD, *_: Any) -> Any:
+        weight = self.param_groups[0]["params"][0]
+        weight.data.fill_(torch.inf)
+        torch.linalg.svd(weight.data)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", ruin)
+    with pytest.raises(RunError, match="the weights are not finite after step 1") as caught:
+        train(RUN, Machine(runs=tmp_path))
+    assert isinstance(caught.value.__cause__, torch.linalg.LinAlgError)
+    assert Summary.read(RUN.folder(tmp_path)).diverged
+
+
+def test_what_fails_at_good_weights_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: torch.optim.SGD, *_: Any) -> Any:
+        raise ArithmeticError("mine")
+
+    monkeypatch.setattr(torch.optim.SGD, "step", fails)
+    with pytest.raises(ArithmeticError, match="mine"):
+        train(RUN, Machine(runs=tmp_path))
+
+
 def test_bad_weights_are_never_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The very last step ruins them, long before a checkpoint is due."""
     whole, last = torch.optim.SGD.step, 2 * 5

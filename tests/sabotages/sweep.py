@@ -258,7 +258,7 @@ MUTANTS = (
         EXECUTED,
     ),
     Mutant("sweep/dead-worker-is-fine", PROCESSES, "if told or code in _SAVED:", "if True:", ENDED),
-    Mutant("sweep/orphans-go-on", "src/equipoise/sweep/worker.py", "_end_with(given.parent)", "pass", ENDED),
+    Mutant("sweep/orphans-go-on", "src/equipoise/sweep/worker.py", "    end_with(given.parent)", "    pass", ENDED),
     Mutant("sweep/another-sweeps-words", PROCESSES, "errors or lines", "lines", ENDED),
     Mutant("sweep/workers-not-told", PROCESSES, "worker.process.send_signal(signal.SIGINT)", "pass", EXECUTED),
     Mutant("sweep/workers-hear-the-terminal", PROCESSES, "start_new_session=True", "start_new_session=False", ENDED),

@@ -204,7 +204,7 @@ class Inverted(Transported):
         """Look the sooner at a layer the further its held inverse has drifted since the last time."""
         held, name = self.get_buffer(square.name.replace(".", "/")), square.name
         drift = residual(wide(matrix), wide(held), self._probes(square, wide(matrix)))
-        fit = _SHARE * self._tolerance(matrix) / max(drift, 1e-30)
+        fit = _SHARE * self._tolerance(matrix) / max(drift, 1e-30) if drift < torch.inf else 0.0
         self.turns[name] = max(1, min(_LONGEST, int(self.turns[name] * min(fit, 2.0))))
 
     def _tolerance(self, matrix: Tensor) -> float:

@@ -25,6 +25,7 @@ __all__ = ["COMMAND", "last_words", "processes"]
 
 COMMAND = (sys.executable, "-m", "equipoise", "run")
 _POLL = 0.01
+_PATIENCE = 0.05
 _SAVED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
@@ -71,10 +72,12 @@ def processes(
                     told = stopper.reason
                     for worker in live:
                         worker.process.send_signal(signal.SIGINT)
-                for worker in [worker for worker in live if worker.process.poll() is not None]:
+                ended = [worker for worker in live if worker.process.poll() is not None]
+                for worker in ended:
                     live.remove(worker)
                     yield _outcome(worker, told)
-                time.sleep(_POLL)
+                if live and not ended:
+                    starter.wait()
         finally:
             for worker in live:
                 worker.process.kill()
@@ -120,6 +123,11 @@ class _Starter:
             env=self._environment,
             start_new_session=True,
         )
+
+    def wait(self) -> None:
+        """Wait for a moment, or until a fork says something."""
+        if self._forks is None or not self._forks.listen(_PATIENCE):
+            time.sleep(_POLL)
 
     def close(self) -> None:
         """End what forks, once no worker lives."""

@@ -15,7 +15,7 @@ from equipoise.errors import EquipoiseError, InputError
 from equipoise.train import Machine, Run, Summary, parse_duration, storage, train
 from equipoise.train.progress import Lines, Progress
 
-__all__ = ["entry", "exit_code", "machine_of", "main", "parser"]
+__all__ = ["end_with", "entry", "exit_code", "machine_of", "main", "parser"]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Ask this process to save and end once ``parent``, who started it, is gone."""
 
     def watch() -> None:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str], *, progress: Progress | None = None) -> int:
     """Train the run in ``--spec`` and return the exit code; an ``EquipoiseError`` is the caller's to show."""
     given = parser().parse_args(argv)
     if given.parent is not None:
-        _end_with(given.parent)
+        end_with(given.parent)
     if not given.spec.is_file():
         raise InputError(f"there is no spec file '{given.spec}'")
     try:

@@ -27,6 +27,10 @@ class Study(Protocol):
 class Staged(Study, Protocol):
     """A study in two stages: the runs of the second depend on how those of the first ended."""
 
+    def over(self, lines: Any) -> Staged:
+        """This study's budget for the lines of ``lines``, another of its kind: what its preset's name stands for."""
+        ...
+
     def first(self) -> list[Run]:
         """The runs of the first stage; they have a seed of their own."""
         ...

@@ -18,7 +18,7 @@ from equipoise.train.machine import Machine
 from equipoise.train.parts import Parts
 from equipoise.train.progress import Progress
 from equipoise.train.stop import Stopper
-from equipoise.train.totals import Totals, bad_weights, named
+from equipoise.train.totals import Totals, all_finite, bad_weights, named, watched
 
 __all__ = ["Loop"]
 
@@ -84,7 +84,8 @@ class Loop:
         self.parts.model.train()
         while self.step < end:
             start = (self.step - epoch * self.per_epoch) * run.batch_size
-            self._one(order[start : start + run.batch_size], order[start + run.batch_size :][: run.batch_size])
+            with watched(self.parts.parameters, self.step + 1):
+                self._one(order[start : start + run.batch_size], order[start + run.batch_size :][: run.batch_size])
             self.step += 1
             reason = self._between()
             if reason:
@@ -283,11 +284,5 @@ def seed_global(device: torch.device, seed: int) -> None:
 
 
 @torch.no_grad()
-def all_finite(tensors: Any) -> bool:
-    """Whether no tensor holds NaN or infinity (waits for the device once)."""
-    checks = [torch.isfinite(tensor).all() for tensor in tensors]
-    return not checks or bool(torch.stack(checks).all())
-
-
 def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:
     return {name: item for name, item in weights.items() if isinstance(item, Tensor)}

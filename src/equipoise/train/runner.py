@@ -64,9 +64,13 @@ def finished(run: Run, runs: str | Path) -> Summary | None:
 
 
 def _mend(run: Run, folder: Path) -> None:
-    """Write the spec of a finished run again where it was cut or edited: the folder's name says what was trained."""
+    """Write the spec of a finished run again where it was cut or edited: the folder's name says what was trained.
+
+    One that was trained for a changed preset, and is of the preset itself, takes its name.
+    """
     with contextlib.suppress(EquipoiseError):
-        if Run.from_json(storage.read_text(folder / "spec.json")).hash == run.hash:
+        kept = Run.from_json(storage.read_text(folder / "spec.json"))
+        if kept.hash == run.hash and kept.preset != f"{run.preset} (changed)":
             return
     storage.write_bytes(folder / "spec.json", run.to_json().encode())
 
@@ -75,7 +79,9 @@ def diverged_before(run: Run, runs: str | Path) -> Summary | None:
     """The summary of ``run`` when it has diverged under ``runs``, as it would again; None where it has not."""
     with contextlib.suppress(StorageError):
         summary = Summary.read(run.folder(runs))
-        return summary if summary.hash == run.hash and summary.diverged else None
+        if summary.hash == run.hash and summary.diverged:
+            _mend(run, run.folder(runs))
+            return summary
     return None
 
 

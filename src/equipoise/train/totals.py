@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from equipoise.errors import RunError
 from equipoise.train.ranks import ALONE, Ranks
 
-__all__ = ["NotFinite", "Totals", "bad_loss", "bad_weights", "named"]
+__all__ = ["NotFinite", "Totals", "all_finite", "bad_loss", "bad_weights", "named", "watched"]
 
 
 class NotFinite(RunError):
@@ -122,3 +124,25 @@ def bad_loss(step: int) -> NotFinite:
 def bad_weights(step: int) -> NotFinite:
     """The error for weights that are not finite when ``step`` steps are done."""
     return NotFinite(f"the weights are not finite after step {step}; lower lr or set clip_norm")
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no tensor holds NaN or infinity (waits for the device once)."""
+    checks = [torch.isfinite(tensor).all() for tensor in tensors]
+    return not checks or bool(torch.stack(checks).all())
+
+
+@contextlib.contextmanager
+def watched(weights: Callable[[], Iterable[Tensor]], step: int) -> Iterator[None]:
+    """Within the block, whatever fails at weights that are not finite raises ``NotFinite`` for ``step``.
+
+    A decomposition of such weights says something else of them, or nothing that tells a user what to do.
+    """
+    try:
+        yield
+    except NotFinite:
+        raise
+    except Exception as error:
+        if all_finite(weights()):
+            raise
+        raise bad_weights(step) from error

@@ -64,6 +64,7 @@ class Compared:
     """
 
     DECIDES = ("chosen",)
+    LINES = ("data",)
     HOME = "fair/rules"
 
     data: tuple[str, ...] = ("mnist",)
@@ -74,6 +75,10 @@ class Compared:
     def lines(self) -> tuple[Sequence[str], Sequence[str]]:
         """Names of networks or circuits, and of methods, that make the lines together."""
         raise NotImplementedError
+
+    def over(self, lines: Compared) -> Compared:
+        """This budget for the lines of another comparison of its kind."""
+        return dataclasses.replace(self, **{name: getattr(lines, name) for name in self.LINES})
 
     def cells(self) -> list[Cell]:
         """Every method at every place that does not refuse it, data set by data set."""
@@ -151,6 +156,8 @@ class Rules(Compared):
         scale: how much is tuned and trained
     """
 
+    LINES = ("data", "methods", "networks")
+
     methods: tuple[str, ...] = tuple(METHODS)
     networks: tuple[str, ...] = ("dense-2",)
 
@@ -177,6 +184,7 @@ class Circuits(Compared):
     """
 
     HOME = "fair/circuits"
+    LINES = ("data", "circuits", "rules")
 
     optimisers: tuple[str, ...] = ("plain-sgd",)
     circuits: tuple[str, ...] = tuple(CIRCUITS)
