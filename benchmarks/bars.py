@@ -36,6 +36,7 @@ BARS = {
     "gait.deep.trained.degrees_to_exact": 0.5,
     "gait.conv.vs_bp": 3.0,
     "sweep.population.gpu.vs_sequential": 1 / 100,
+    "sweep.inorm_paper.gpu_minutes": 30.0,
     "sweep.overhead": 0.03,
     "sweep.processes.vs_sequential": 1 / 1.9,
     "import.vs_torch": 1.25,

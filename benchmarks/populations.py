@@ -4,10 +4,15 @@ An I-Norm network, 784-300-300-10 with centred errors, batch 32, plain SGD, a se
 sides gather batches from images of bytes and shift their light. ``gpu.vs_sequential``: 256 members on one GPU, where a
 step is one CUDA graph; skipped where there is none. ``vs_sequential``: 8 members on the CPU, for information: batched
 products that are not compiled are no faster there than one by one.
+
+``sweep.inorm_paper.gpu_minutes``: the runs of ``inorm/accuracy --preset paper`` as populations on one GPU, projected
+from a tenth of their epochs, with their tests, checkpoints and files, on noise of the size of the paper's data.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,20 +20,26 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import Effort, Pair, Side, Skipped
+from benchmarks.harness import Effort, Once, Pair, Side, Skipped
 
 MODEL = "inorm:784-300-300-10,gradnorm=center,bias=inside"
+SHARE = 10  # one in so many epochs of the paper's runs is measured
 IN_TURN = 4  # members that are really timed one by one; the others take as long
 
 
-def images() -> Any:
+def images(count: int = 4096, tested: int = 128) -> Any:
     """Random images of the size of MNIST's."""
     from equipoise.data import Dataset, Split
 
     g = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (4096, 1, 28, 28), generator=g, dtype=torch.uint8)
-    split = Split(pixels, torch.randint(0, 10, (4096,), generator=g))
-    return Dataset("random", split, split.take(torch.arange(128)), tuple("0123456789"))
+    pixels = torch.randint(0, 256, (count, 1, 28, 28), generator=g, dtype=torch.uint8)
+    split = Split(pixels, torch.randint(0, 10, (count,), generator=g))
+    return Dataset("random", split, split.take(torch.arange(tested)), tuple("0123456789"))
+
+
+def as_many() -> Any:
+    """As many of them as Fashion-MNIST has."""
+    return images(60_000, 10_000)
 
 
 def seconds(step: Callable[[], object], device: str, times: int) -> float:
@@ -75,6 +86,39 @@ def sides(count: int, device: str, times: int) -> tuple[Side, Side]:
     )
 
 
+def paper() -> list[Any]:
+    """The runs of the I-Norm paper's comparison."""
+    from equipoise.papers import load_all
+    from equipoise.train import experiments
+
+    load_all()
+    return experiments["inorm/accuracy"].preset("paper").runs(0)
+
+
+def minutes(runs: list[Any], device: str, data: str = "benchmarks.populations:as_many") -> float:
+    """The minutes of ``runs`` as populations on ``device``, from those of one ``SHARE``-th of their epochs."""
+    from equipoise import sweep
+    from equipoise.train import Machine
+
+    short = [dataclasses.replace(run, data=data, epochs=max(1, run.epochs // SHARE)) for run in runs]
+    share = sum(run.epochs for run in short) / sum(run.epochs for run in runs)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        found = sweep.execute(short, Machine(device=device, runs=folder), executor="population")
+        spent = time.perf_counter() - start
+    broken = [one for one in found if one.status != "finished" and not one.diverged]
+    if broken:
+        raise RuntimeError(f"{len(broken)} runs are not finished: {broken[0].message}")
+    return spent / share / 60
+
+
+def whole_paper() -> Once:
+    """The I-Norm paper's comparison on one GPU."""
+    if not torch.cuda.is_available():
+        raise Skipped("there is no CUDA device here")
+    return Once(lambda: minutes(paper(), "cuda"))
+
+
 def on_gpu() -> Pair:
     """256 members on one GPU."""
     if not torch.cuda.is_available():
@@ -87,7 +131,8 @@ def on_cpu() -> Pair:
     return Pair(*sides(8, "cpu", 2), effort=Effort(least=10, most=40))
 
 
-def cases() -> Iterator[tuple[str, Callable[[], Pair]]]:
+def cases() -> Iterator[tuple[str, Callable[[], Pair | Once]]]:
     """Every benchmark of this file by name."""
     yield "sweep.population.vs_sequential", on_cpu
     yield "sweep.population.gpu.vs_sequential", on_gpu
+    yield "sweep.inorm_paper.gpu_minutes", whole_paper

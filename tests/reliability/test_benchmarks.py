@@ -5,6 +5,7 @@ Times are made up, so nothing depends on the machine; the oracle is arithmetic.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -13,10 +14,13 @@ import random
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import bars, machine, store
+from benchmarks import bars, machine, populations, store
 from benchmarks.baselines import NETS, bp_step, floor, layers, least_work
 from benchmarks.harness import Effort, Once, Pair, Timing, compare, halves_agree, measure, median_interval, timed
 from benchmarks.rules import RULES, rule_step
+
+from equipoise import sweep
+from equipoise.train import Machine, Run, Summary
 
 QUICK = Effort(least=10, most=60, warm_up=0.0)
 
@@ -182,3 +186,23 @@ def test_the_timed_rules_exist() -> None:
     from equipoise import rules
 
     assert set(RULES) <= set(rules.names())
+
+
+def test_the_whole_paper_is_projected_from_a_tenth_of_its_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, clock, asked = populations.paper(), [0.0], []
+    assert len(runs) == 720
+
+    def execute(short: list[Run], where: Machine, *, executor: str) -> list[Summary]:
+        asked.extend(short)
+        clock[0] += 90.0
+        ends = {"status": "failed", "message": "the loss is not finite at step 3"}
+        return [Summary("finished", short[0].hash), *(Summary(**ends, hash=one.hash) for one in short[1:])]
+
+    monkeypatch.setattr(sweep, "execute", execute)
+    monkeypatch.setattr(populations.time, "perf_counter", lambda: clock[0])
+    assert populations.minutes(runs, "cuda") == pytest.approx(15.0)
+    assert {one.epochs for one in asked} == {5}
+    assert [dataclasses.replace(one, epochs=50, data=run.data) for one, run in zip(asked, runs, strict=True)] == runs
+    monkeypatch.setattr(sweep, "execute", lambda *_, **__: [Summary("failed", "abc", message="no room")])
+    with pytest.raises(RuntimeError, match="no room"):
+        populations.minutes(runs, "cuda")

@@ -150,7 +150,6 @@ class _Parent:
         self.loaded: frozenset[tuple[str, str | None]] = frozenset()
         self.heard = b""
         self.events = selectors.DefaultSelector()
-        self.events.register(0, selectors.EVENT_READ)
 
     def listen(self) -> bool:
         """Take in one round of what comes, from the sweep and from workers; False once nothing more can come."""
@@ -284,6 +283,7 @@ def main() -> None:
     load_plugins()
     torch.optim.SGD([torch.zeros(1)], lr=0.1)  # what its first use imports
     parent = _Parent()
+    parent.events.register(0, selectors.EVENT_READ)
     while parent.listen():
         pass
 
