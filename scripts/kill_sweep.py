@@ -73,7 +73,7 @@ def killed(command: list[str], runs: Path, *, kills: int, longest: float, clock:
         found = sweep.Count.of(sweep.survey(runs))
         who = "driver and workers" if workers else "driver"
         hits.append(
-            {"kill": len(hits) + 1, "second": round(time.monotonic() - began, 1), "killed": who, "runs": found.total}
+            {"kill": len(hits) + 1, "second": round(time.monotonic() - began, 1), "of": who, "runs": found.total}
             | {state: found.states.get(state, 0) for state in STATES}
         )
         sys.stderr.write(f"kill {len(hits)}, of {who}: {found}\n")

@@ -80,7 +80,7 @@ def test_a_changed_tuning_has_another_name(
 ) -> None:
     asked: dict[str, set[str]] = {}
 
-    def first(runs: Sequence[Run], where: Any) -> tuple[list[Summary], Any, None]:
+    def first(runs: Sequence[Run], where: Any, then: Sequence[Run]) -> tuple[list[Summary], Any, None]:
         asked["tuning"] = {run.preset for run in runs}
         return [Summary("finished", run.hash, metrics={"validation_accuracy": 0.5}) for run in runs], where, None
 

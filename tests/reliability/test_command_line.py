@@ -224,7 +224,7 @@ def mixed(tmp_path: Path) -> Path:
 def test_a_report_names_what_it_does_not_show(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = say(capsys, "report", mixed)
     assert code == 0
-    assert err.count("is not finished (failed): the ") == 1
+    assert err.count("note: 1 run of 'train' diverged\n") == 1
     assert err.count("is not finished (stopped): stopped at step") == 1
     page = (mixed / "report.html").read_text()
     assert "Finished runs: 3. Experiments: 1. Not finished, and not shown: 2." in page

@@ -13,7 +13,7 @@ import pytest
 from equipoise import sweep
 from equipoise.cli import main
 from equipoise.sweep import Count, State, survey
-from equipoise.train import Machine, Run, Summary, lock, train
+from equipoise.train import Machine, Run, Summary, lock, storage, train
 from reliability._sessions import NOISY, Launcher, stopped
 
 TINY = Run(epochs=1, train_limit=60, test_limit=60)
@@ -172,3 +172,25 @@ def test_the_time_left_is_the_work_left_over_the_processes() -> None:
     together = [State(f"{k}", "x", "running", 5, 10, 5.0, holder="process 7 on a") for k in range(256)]
     assert Count.of(together).left == pytest.approx(1280), "256 shares of 5 s, and as much to go, in one process"
     assert str(Count.of([State("a", "x", "finished", 1, 1, 2.0)])) == "1 run, 1 done"
+
+
+def test_a_second_stage_counts_until_the_first_has_ended(tmp_path: Path) -> None:
+    first = [Run(experiment="x-tuning", epochs=1, train_limit=100, seed=seed) for seed in range(2)]
+    guessed, chosen = ([Run(experiment="x", lr=lr, seed=seed) for seed in range(3)] for lr in (0.1, 0.2))
+    sweep.plan(tmp_path, guessed, until=first)
+    sweep.plan(tmp_path, first)
+    assert Count.of(survey(tmp_path)).states == {"waiting": 5}
+    train(first[0], Machine(runs=tmp_path))
+    assert Count.of(survey(tmp_path)).states == {"waiting": 4, "finished": 1}
+    Summary("failed", first[1].hash, message="the loss is not finite at step 1").write(made(first[1], tmp_path))
+    assert Count.of(survey(tmp_path)).states == {"diverged": 1, "finished": 1}
+    sweep.plan(tmp_path, chosen)
+    assert {one.hash for one in survey(tmp_path) if one.state == "waiting"} == {run.hash for run in chosen}
+
+
+def made(run: Run, runs: Path) -> Path:
+    """The folder of ``run`` with its spec."""
+    folder = run.folder(runs)
+    storage.make_folder(folder)
+    (folder / "spec.json").write_text(run.to_json())
+    return folder

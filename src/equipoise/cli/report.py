@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,16 +50,19 @@ def main(argv: Sequence[str]) -> int:
     every = with_columns(every, histories)
     rows = [r for r in every if only is None or shows(only, r)]
     left = sweep.unfinished(root, None if only is None else partial(shows, only))
-    for line in [*dict.fromkeys(sorted(problems)), *left]:
+    blown = sweep.diverged(root)
+    lost = Counter(str(r["experiment"]) for r in blown if only is None or shows(only, r))
+    told = [f"{n} {'run' if n == 1 else 'runs'} of '{name}' diverged" for name, n in sorted(lost.items())]
+    for line in [*dict.fromkeys(sorted(problems)), *left, *told]:
         sys.stderr.write(f"note: {line}\n")
-    if only and not rows and not left:
+    if only and not rows and not left and not lost:
         raise unknown_name(f"experiment in '{root}',", only, shown_by(every))
     given = displays(rows, histories, root, only=only)
-    page = page_of(f"Equipoise: {root.resolve().name}", given, left=len(left))
+    page = page_of(f"Equipoise: {root.resolve().name}", given, left=len(left) + lost.total())
     target = report.write(flags.out or root / "report.html", page)
     sys.stdout.write(f"{target}\n")
     if flags.csv:
-        _write_tables(Path(flags.csv), [*every, *sweep.diverged(root)], {str(r["experiment"]) for r in rows})
+        _write_tables(Path(flags.csv), [*every, *blown], {str(r["experiment"]) for r in rows})
     if flags.figures:
         _write_figures(Path(flags.figures), given)
     return 0

@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
         if another_budget(first, planned):
             changed = [True] * len(asked)
         first = [_labelled(run, preset, "paper", run.hash not in hashes) for run in first]
-        outcomes, where, code = first_stage(first, where)
+        outcomes, where, code = first_stage(first, where, asked)
         if code is not None:
             return code
         asked = [versioned(run, experiment) for s in seeds for run in study.after(outcomes).runs(s)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -11,7 +12,8 @@ from collections.abc import Sequence
 
 from equipoise.cli.flags import Where
 from equipoise.cli.outcome import check_names
-from equipoise.sweep import execute
+from equipoise.errors import StorageError
+from equipoise.sweep import execute, plan
 from equipoise.sweep import progress as sweep_progress
 from equipoise.sweep.worker import exit_code
 from equipoise.train import Run, Summary
@@ -35,10 +37,10 @@ def another_budget(first: Sequence[Run], planned: Sequence[Run]) -> bool:
     return any(tried[1].get(line) != hashes for line, hashes in tried[0].items())
 
 
-def first_stage(runs: Sequence[Run], where: Where) -> tuple[list[Summary], Where, int | None]:
+def first_stage(runs: Sequence[Run], where: Where, then: Sequence[Run] = ()) -> tuple[list[Summary], Where, int | None]:
     """How ``runs`` ended, where the second stage goes on (with the time that is left), and an exit code to stop with.
 
-    The code is None where every run has finished or diverged.
+    The code is None where every run has finished or diverged. ``then`` are as many runs as the second stage has.
     """
     check_names(runs)
     machine = where.machine()
@@ -46,6 +48,8 @@ def first_stage(runs: Sequence[Run], where: Where) -> tuple[list[Summary], Where
         sys.stderr.write(f"note: seeds: {where.seeds}; a comparison wants {FEW} or more (--seeds {FEW})\n")
     if where.part:
         sys.stderr.write(f"note: the parts share the first stage in '{where.runs}'; apart, each would choose alone\n")
+    with contextlib.suppress(StorageError):
+        plan(where.runs, then, until=runs)
     began = time.monotonic()
     outcomes = execute(
         runs,

@@ -73,14 +73,15 @@ def histories(
 def unfinished(root: str | Path, wanted: Callable[[Mapping[str, Any]], bool] | None = None) -> list[str]:
     """A line for every run under ``root`` that was stopped or failed: its folder, and what it said last.
 
-    ``wanted`` chooses among them by the fields of their specs, flattened as in ``collect``.
+    Those that diverged are results, and not among them (``diverged``). ``wanted`` chooses among all others by the fields
+    of their specs, flattened as in ``collect``.
     """
     every = list(_read(Path(root), []))
     done = {run.hash for _, run, summary in every if summary.status == "finished"}
     return [
         f"'{folder}' is not finished ({summary.status}): {summary.message}"
         for folder, run, summary in every
-        if run.hash not in done and (wanted is None or wanted(flat(run)))
+        if run.hash not in done and not summary.diverged and (wanted is None or wanted(flat(run)))
     ]
 
 

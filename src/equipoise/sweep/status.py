@@ -68,14 +68,18 @@ class Count:
         return ", ".join(words)
 
 
-def plan(root: str | Path, runs: Sequence[Run]) -> None:
-    """Write down which runs a sweep is made of, so that ``survey`` knows of those that nothing has begun."""
+def plan(root: str | Path, runs: Sequence[Run], *, until: Sequence[Run] = ()) -> None:
+    """Write down which runs a sweep is made of, so that ``survey`` knows of those that nothing has begun.
+
+    With ``until`` it is known only how many they will be: they count until all of these have ended.
+    """
     names = {run.hash: run.experiment for run in runs}
-    name = hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest()[:12]
+    ends = sorted(run.hash for run in until)
+    name = hashlib.sha256(" ".join([*sorted(names), *ends]).encode()).hexdigest()[:12]
     folder = Path(root) / _PLANS
     if len(names) > 1 and not (folder / f"{name}.json").exists():
         storage.make_folder(folder)
-        storage.write_bytes(folder / f"{name}.json", json.dumps({"runs": names}).encode())
+        storage.write_bytes(folder / f"{name}.json", json.dumps({"runs": names, "until": ends}).encode())
 
 
 def forget(root: str | Path) -> int:
@@ -98,7 +102,7 @@ def survey(root: str | Path, runs: Iterable[Run] | None = None) -> list[State]:
         if before is None or STATES.index(one.state) < STATES.index(before.state):
             found[one.hash] = one
     if runs is None:
-        known = dict(_planned(root))
+        known = dict(_planned(root, {one.hash for one in found.values() if one.state in ("finished", "diverged")}))
     else:
         known = {run.hash: run.experiment for run in runs}
         found = {name: one for name, one in found.items() if name in known}
@@ -107,11 +111,12 @@ def survey(root: str | Path, runs: Iterable[Run] | None = None) -> list[State]:
     return sorted(found.values(), key=lambda one: (one.experiment, STATES.index(one.state), one.hash))
 
 
-def _planned(root: Path) -> Iterator[tuple[str, str]]:
+def _planned(root: Path, ended: set[str]) -> Iterator[tuple[str, str]]:
     for path in sorted((root / _PLANS).glob("*.json")):
         with contextlib.suppress(StorageError):
-            runs = storage.read_json(path).get("runs")
-            if isinstance(runs, dict):
+            written = storage.read_json(path)
+            runs, until = written.get("runs"), written.get("until")
+            if isinstance(runs, dict) and not (until and ended.issuperset(until)):
                 yield from ((str(name), str(experiment)) for name, experiment in runs.items())
 
 
