@@ -73,8 +73,8 @@ def histories(
 def unfinished(root: str | Path, wanted: Callable[[Mapping[str, Any]], bool] | None = None) -> list[str]:
     """A line for every run under ``root`` that was stopped or failed: its folder, and what it said last.
 
-    Those that diverged are results, and not among them (``diverged``). ``wanted`` chooses among all others by the fields
-    of their specs, flattened as in ``collect``.
+    Those that diverged are results, and not among them (``diverged``). ``wanted`` chooses among all others by the
+    fields of their specs, flattened as in ``collect``.
     """
     every = list(_read(Path(root), []))
     done = {run.hash for _, run, summary in every if summary.status == "finished"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from equipoise.papers.fair.columns import columns
-from equipoise.papers.fair.conditions import CIRCUITS, NETWORKS
+from equipoise.papers.fair.conditions import NETWORKS
 from equipoise.papers.fair.figures import EXHIBITS
 from equipoise.papers.fair.studies import Circuits, Compared, Rules, Scale, Tuning
 from equipoise.train import Experiment, experiments
@@ -19,6 +19,12 @@ _FEW = ("bp", "fa", "pepita", "shallow", "drtp-tanh", "gait")
 _ALL = ("mnist", "fashion-mnist", "cifar10")
 _TWO = ("mnist", "fashion-mnist")
 
+
+def _with_one_optimiser(scale: Scale) -> Scale:
+    """As many draws of one optimiser as ``fair/rules`` has of two, so that all lines have one budget of tuning."""
+    return dataclasses.replace(scale, draws=2 * scale.draws)
+
+
 _PRESETS: dict[str, dict[str, Compared]] = {
     "fair/rules": {
         "smoke": Rules(("digits",), ("sgd",), _SMOKE, methods=_FEW),
@@ -27,8 +33,8 @@ _PRESETS: dict[str, dict[str, Compared]] = {
     },
     "fair/circuits": {
         "smoke": Circuits(("digits",), scale=_SMOKE, circuits=("none", "dann", "lateral"), rules=("bp", "dfa")),
-        "quick": Circuits(("fashion-mnist",), scale=_QUICK),
-        "paper": Circuits(_ALL, circuits=tuple(CIRCUITS)),
+        "quick": Circuits(("fashion-mnist",), scale=_with_one_optimiser(_QUICK)),
+        "paper": Circuits(_ALL, scale=_with_one_optimiser(Scale())),
     },
 }
 _TITLES = {
