@@ -6,7 +6,7 @@ JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-slurm test-kernels check lint types bench mutants results screenshot clean
+.PHONY: help demo test test-all test-slurm test-kernels test-populations check lint types bench mutants results screenshot clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ build/kernels/triton:
 
 test-kernels: $(VENV)/.dev build/kernels/triton ## the GPU kernels of spiking cells, by Triton's interpreter on the CPU
 	PYTHONPATH=build/kernels $(BIN)/python -m tests.kernels
+
+test-populations: $(VENV)/.dev ## every rule x circuit x optimiser against its solo run, and the table of the guide (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.populations --check
 
 check: lint types test-all ## lint, types, every test
 
