@@ -32,6 +32,7 @@ from tests.sabotages import (
     sweep,
     target,
     train,
+    workers,
 )
 
 MUTANTS = (
@@ -47,6 +48,7 @@ MUTANTS = (
     *population_widths.MUTANTS,
     *ranks.MUTANTS,
     *sweep.MUTANTS,
+    *workers.MUTANTS,
     *models.MUTANTS,
     *papers.MUTANTS,
     *gait_experiments.MUTANTS,

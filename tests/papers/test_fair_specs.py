@@ -181,6 +181,28 @@ def test_the_table_names_refusals_and_divergence_and_compares_seed_by_seed(tmp_p
     assert said == [f"refused: {refused('cnn', 'gait')}"]
 
 
+def test_a_glance_has_every_rule_at_every_network_and_every_circuit_under_every_rule(tmp_path: Path) -> None:
+    rules_ = Rules(("digits", "mnist"), scale=TINY, networks=("cnn", "dense-1"), methods=("bp", "gait"))
+    circuits = Circuits(("digits",), scale=TINY, circuits=("none", "dann"), rules=("bp", "fa"))
+    found = {}
+    for name, study in (("fair/rules", rules_), ("fair/circuits", circuits)):
+        rows = [
+            {**sweep.flat(run), "hash": run.hash, "test_accuracy": (place + 1) / 100 + seed / 50}
+            for seed in range(2)
+            for place, run in enumerate(study.runs(seed))
+        ]
+        tables = [one for one in EXHIBITS[name](rows, {}, tmp_path) if isinstance(one, Table)]
+        found[name] = next(one for one in tables if one.title == "At a glance")
+    table = found["fair/rules"]
+    assert list(table.columns[1:]) == ["digits, dense-1", "digits, cnn", "mnist, dense-1", "mnist, cnn"]
+    (bp, gait) = table.rows
+    assert [shown(cell) for cell in bp[1:]] == pytest.approx([3.0, 2.0, 6.0, 5.0])
+    assert [gait[2], gait[4]] == [None, None], "no twin of the network with kernels"
+    table = found["fair/circuits"]
+    assert list(table.columns[1:]) == ["digits, BP", "digits, FA"]
+    assert [[shown(cell) for cell in row[1:]] for row in table.rows] == [pytest.approx(x) for x in ([2, 3], [4, 5])]
+
+
 @pytest.mark.parametrize("name", list(EXHIBITS))
 def test_exhibits_make_nothing_of_nothing(name: str, tmp_path: Path) -> None:
     assert EXHIBITS[name]([], {}, tmp_path) == []

@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant(
         "exhibits/csv-without-diverged",
         REPORT,
-        "[*every, *sweep.diverged(root)]",
+        "[*every, *blown]",
         "[*every]",
         SHARED,
     ),

@@ -12,6 +12,10 @@ SEARCH, VALUE, PROPOSALS = (
 LINES, STAGES = "src/equipoise/papers/fair/lines.py", "src/equipoise/cli/stages.py"
 COST = "src/equipoise/measure/cost.py"
 SPECS = ("tests/papers/test_fair_specs.py",)
+GLANCE = (
+    "tests/papers/test_fair_specs.py::test_a_glance_has_every_rule_at_every_network_and_every_circuit_under_every_rule",
+)
+NAMED = ("tests/papers/test_fair_lines.py::test_a_changed_tuning_has_another_name",)
 SEARCHED = ("tests/reliability/test_search.py",)
 TOLD = ("tests/papers/test_fair_lines.py",)
 
@@ -69,4 +73,7 @@ MUTANTS = (
         SEARCHED,
     ),
     Mutant("search/proposals-without-a-seed", PROPOSALS, "seed=seed % 2**32", "seed=None", SEARCHED),
+    Mutant("fair/other-lines-other-budget", "src/equipoise/cli/run.py", "like = like.over(study)", "pass", NAMED),
+    Mutant("fair/glance-mixes-networks", FIGURES, 'f"{data}, {column}"', "column", GLANCE),
+    Mutant("fair/glance-turned", FIGURES, "(place, label) if circuits else (label, place)", "(place, label)", GLANCE),
 )

@@ -6,7 +6,7 @@ TRAIN = "src/equipoise/train"
 SPEC, CHECKS, LOOP = f"{TRAIN}/spec.py", f"{TRAIN}/checks.py", f"{TRAIN}/loop.py"
 STATE, STORAGE, LOCK = f"{TRAIN}/state.py", f"{TRAIN}/storage.py", f"{TRAIN}/lock.py"
 RUNNER, STOP, MACHINE = f"{TRAIN}/runner.py", f"{TRAIN}/stop.py", f"{TRAIN}/machine.py"
-SUMMARY = f"{TRAIN}/summary.py"
+SUMMARY, TOTALS = f"{TRAIN}/summary.py", f"{TRAIN}/totals.py"
 PARTS, EVALUATE, SCHEDULES = f"{TRAIN}/parts.py", f"{TRAIN}/evaluate.py", f"{TRAIN}/schedules.py"
 
 SPECS = ("tests/invariants/test_spec.py",)
@@ -14,6 +14,9 @@ LOOPS = ("tests/identity/test_loop.py",)
 RESUMED = ("tests/reliability/test_resume.py",)
 DAMAGED = ("tests/reliability/test_checkpoints.py",)
 STOPPED = ("tests/reliability/test_stop.py",)
+LABELLED = (
+    "tests/reliability/test_executors.py::test_a_run_of_a_changed_preset_takes_the_name_of_the_preset_that_has_it",
+)
 WRITTEN = ("tests/reliability/test_storage.py",)
 AROUND = ("tests/invariants/test_runs.py",)
 COMMANDS = ("tests/reliability/test_command_line.py",)
@@ -136,4 +139,16 @@ MUTANTS = (
     ),
     Mutant("train/names-as-a-word", SPEC, "if name in self.measures[:place]:", "if False:", SPECS),
     Mutant("train/cosine-ends-late", SCHEDULES, '"T_max": epochs,', '"T_max": epochs + 1,', NAMED + LOOPS),
+    Mutant("train/any-failure-is-divergence", TOTALS, "if all_finite(weights()):", "if False:", STOPPED),
+    Mutant(
+        "train/divergence-is-a-failure", TOTALS, "        raise bad_weights(step) from error", "        raise", STOPPED
+    ),
+    Mutant("train/changed-for-ever", RUNNER, 'and kept.preset != f"{run.preset} (changed)"', "", LABELLED),
+    Mutant(
+        "train/last-preset-names",
+        RUNNER,
+        'kept.preset != f"{run.preset} (changed)"',
+        "kept.preset == run.preset",
+        LABELLED,
+    ),
 )

@@ -22,6 +22,10 @@ MUTANTS = (
     Mutant("workers/busy-gets-more", FORKS, "if not one.busy and one.link", "if one.link", TOGETHER),
     Mutant("workers/the-dead-get-more", FORKS, " and one.link.fileno() >= 0]", "]", KILLED),
     Mutant(
-        "workers/outlive-the-parent", FORKS, "                    one.close()\n", "                    pass\n", TOGETHER
+        "workers/stage-two-unplanned",
+        "src/equipoise/sweep/status.py",
+        "and not (until and ended.issuperset(until))",
+        "and not until",
+        ("tests/reliability/test_status.py::test_a_second_stage_counts_until_the_first_has_ended",),
     ),
 )
