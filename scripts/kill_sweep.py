@@ -91,9 +91,11 @@ def table(runs: Path, said: list[str]) -> dict[str, dict[str, Any]]:
     rows = sweep.collect(runs, problems=said)
     found = {}
     for row in rows:
-        weights = next(runs.rglob(f"{row['hash']}/weights.safetensors")).read_bytes()
+        path = next(runs.rglob(f"{row['hash']}/weights.safetensors"), None)
         found[row["hash"]] = {k: v for k, v in row.items() if k not in CLOCK}
-        found[row["hash"]]["weights"] = hashlib.sha256(weights).hexdigest()[:16]
+        found[row["hash"]]["weights"] = (
+            hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path else f"none in {runs}"
+        )
     if len(rows) != len(found):
         said.append(f"'{runs}' has {len(rows) - len(found)} runs twice")
     return found

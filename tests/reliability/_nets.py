@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +44,17 @@ class Explodes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.calls += self.training and len(x) > 2
         return self.linear(x.flatten(1)) * (float("nan") if self.calls >= self.at else 1.0)
+
+
+def nosy() -> nn.Module:
+    """Settles into the process for good: its number format, environment, generators."""
+    torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)
+    torch.set_float32_matmul_precision("medium")
+    os.environ["EQUIPOISE_NOSY"] = "1"
+    random.random()
+    np.random.rand()  # noqa: NPY002
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10, dtype=torch.float32))
 
 
 def noisy() -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import selectors
 import signal
 import socket
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from equipoise.sweep import forks
+from equipoise.sweep import forker, forks
 from equipoise.train import Machine, Run, train
 from reliability._sessions import NOISY, TESTS, digest
 
@@ -94,17 +95,51 @@ def test_two_workers_at_once_and_the_end_of_them_all(given: forks.Forks, tmp_pat
             time.sleep(0.02)
 
 
+def test_a_run_that_ends_before_its_beginning_is_heard_has_ended(given: forks.Forks, tmp_path: Path) -> None:
+    """As when the driver was suspended, or waited for a disk."""
+    ended(given, SMALL, tmp_path)
+    own = given.listen
+
+    def late(patience: float = 0.0) -> bool:
+        time.sleep(0.5 if patience else 0.0)
+        return own(patience)
+
+    given.listen = late  # type: ignore[method-assign]
+    assert begun(given, SMALL, tmp_path).returncode == 0, "it had finished before"
+
+
+def test_what_was_told_while_somebody_interrupted_is_not_lost(given: forks.Forks, tmp_path: Path) -> None:
+    """A second Ctrl-C comes between two words; every run still has its end, and nobody waits for ever."""
+    two = [begun(given, dataclasses.replace(SMALL, seed=seed), tmp_path) for seed in range(2)]
+    own, heard = given._take, list[dict[str, int]]()
+
+    def take(told: dict[str, int]) -> None:
+        heard.append(told)
+        own(told)
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+
+    given._take = take  # type: ignore[method-assign]
+    time.sleep(5.0)  # both have ended, and both ends come in one piece
+    with pytest.raises(KeyboardInterrupt):
+        given.listen(60.0)
+    for one in two:
+        one.wait()
+    assert [one.returncode for one in two] == [0, 0]
+    assert len(heard) == 2
+
+
 @pytest.fixture
 def parent(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The process that forks, which forks nothing: numbered workers at the other ends of sockets that are kept."""
-    kept: list[tuple[forks._Worker, socket.socket]] = []
+    kept: list[tuple[forker.Worker, socket.socket]] = []
 
-    class Parent(forks._Parent):
-        def fork(self) -> forks._Worker:
+    class Parent(forker.Parent):
+        def fork(self) -> forker.Worker:
             own, other = socket.socketpair()
-            worker = self.workers[len(kept)] = forks._Worker(len(kept), own, self.loaded)
+            worker = self.workers[len(kept)] = forker.Worker(len(kept), own, self.loaded)
             kept.append((worker, other))
-            self.events.register(own, forks.selectors.EVENT_READ, worker)
+            self.events.register(own, selectors.EVENT_READ, worker)
             return worker
 
         def run(self, data: str) -> int:
@@ -116,8 +151,8 @@ def parent(monkeypatch: pytest.MonkeyPatch) -> Any:
             self.hear(worker)
             return worker.pid
 
-    monkeypatch.setattr(forks, "_preload", lambda *_: None)
-    monkeypatch.setattr(forks, "_tell", lambda **_: None)
+    monkeypatch.setattr(forker, "_preload", lambda *_: None)
+    monkeypatch.setattr(forker, "_tell", lambda **_: None)
     one = Parent()
     yield one
     one.events.close()
@@ -131,5 +166,5 @@ def test_a_worker_gets_only_what_was_loaded_before_it_was_forked(parent: Any) ->
 
 
 def test_a_worker_is_not_for_ever(parent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forks, "_RUNS", 3)
+    monkeypatch.setattr(forker, "_RUNS", 3)
     assert [parent.run("a") for _ in range(7)] == [0, 0, 0, 1, 1, 1, 2]

@@ -154,15 +154,23 @@ def test_what_fails_at_bad_weights_is_told_as_divergence(tmp_path: Path, monkeyp
     with pytest.raises(RunError, match="the weights are not finite after step 1") as caught:
         train(RUN, Machine(runs=tmp_path))
     assert isinstance(caught.value.__cause__, torch.linalg.LinAlgError)
+    assert "(it said LinAlgError: linalg.svd" in str(caught.value).replace("_LinAlgError", "LinAlgError")
     assert Summary.read(RUN.folder(tmp_path)).diverged
 
 
-def test_what_fails_at_good_weights_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bad", [False, True])
+def test_what_fails_at_good_weights_and_what_wants_memory_is_told_as_it_is(
+    bad: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = MemoryError if bad else ArithmeticError
+
     def fails(self: torch.optim.SGD, *_: Any) -> Any:
-        raise ArithmeticError("mine")
+        if bad:
+            self.param_groups[0]["params"][0].data.fill_(torch.nan)
+        raise kind("mine")
 
     monkeypatch.setattr(torch.optim.SGD, "step", fails)
-    with pytest.raises(ArithmeticError, match="mine"):
+    with pytest.raises(kind, match="mine"):
         train(RUN, Machine(runs=tmp_path))
 
 

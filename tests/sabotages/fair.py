@@ -73,7 +73,7 @@ MUTANTS = (
         SEARCHED,
     ),
     Mutant("search/proposals-without-a-seed", PROPOSALS, "seed=seed % 2**32", "seed=None", SEARCHED),
-    Mutant("fair/other-lines-other-budget", "src/equipoise/cli/run.py", "like = like.over(study)", "pass", NAMED),
+    Mutant("fair/other-lines-other-budget", "src/equipoise/cli/run.py", "over(study)", "like", NAMED),
     Mutant("fair/glance-mixes-networks", FIGURES, 'f"{data}, {column}"', "column", GLANCE),
     Mutant("fair/glance-turned", FIGURES, "(place, label) if circuits else (label, place)", "(place, label)", GLANCE),
 )

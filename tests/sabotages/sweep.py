@@ -79,7 +79,7 @@ MUTANTS = (
     ),
     Mutant(
         "sweep/threads-before-forks",
-        "src/equipoise/sweep/forks.py",
+        "src/equipoise/sweep/forker.py",
         "torch.set_num_threads(1)",
         "torch.get_num_threads()",
         ("tests/reliability/test_drivers.py::test_workers_of_several_threads_are_forked_too",),

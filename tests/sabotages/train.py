@@ -74,9 +74,19 @@ MUTANTS = (
         RESUMED,
     ),
     Mutant(
-        "train/global-state-left-seeded", RUNNER, "torch.random.fork_rng(devices=[])", "contextlib.nullcontext()", LOOPS
+        "train/global-state-left-seeded",
+        "src/equipoise/train/surroundings.py",
+        "torch.random.fork_rng(**others)",
+        "contextlib.nullcontext()",
+        LOOPS,
     ),
-    Mutant("train/threads-left-changed", RUNNER, "torch.set_num_threads(before)", "pass", AROUND),
+    Mutant(
+        "train/threads-left-changed",
+        "src/equipoise/train/surroundings.py",
+        "torch.set_num_threads(before)",
+        "pass",
+        AROUND,
+    ),
     Mutant("train/no-previous-checkpoint", STATE, "previous=True", "previous=False", DAMAGED),
     Mutant("train/digest-not-checked", STATE, "if comment != _MARK", "if False and comment != _MARK", DAMAGED),
     Mutant("train/damaged-one-kept", STATE, "os.replace(previous, newest)", "pass", DAMAGED),
@@ -139,16 +149,21 @@ MUTANTS = (
     ),
     Mutant("train/names-as-a-word", SPEC, "if name in self.measures[:place]:", "if False:", SPECS),
     Mutant("train/cosine-ends-late", SCHEDULES, '"T_max": epochs,', '"T_max": epochs + 1,', NAMED + LOOPS),
-    Mutant("train/any-failure-is-divergence", TOTALS, "if all_finite(weights()):", "if False:", STOPPED),
+    Mutant("train/any-failure-is-divergence", TOTALS, "        if whole:\n", "        if False:\n", STOPPED),
+    Mutant("train/divergence-is-a-failure", TOTALS, "        if whole:\n", "        if True:\n", STOPPED),
     Mutant(
-        "train/divergence-is-a-failure", TOTALS, "        raise bad_weights(step) from error", "        raise", STOPPED
+        "train/no-memory-is-divergence",
+        TOTALS,
+        "except (NotFinite, MemoryError, torch.OutOfMemoryError):",
+        "except NotFinite:",
+        STOPPED,
     ),
-    Mutant("train/changed-for-ever", RUNNER, 'and kept.preset != f"{run.preset} (changed)"', "", LABELLED),
+    Mutant("train/changed-for-ever", RUNNER, 'and found.preset != f"{run.preset} (changed)"', "", LABELLED),
     Mutant(
         "train/last-preset-names",
         RUNNER,
-        'kept.preset != f"{run.preset} (changed)"',
-        "kept.preset == run.preset",
+        'found.preset != f"{run.preset} (changed)"',
+        "found.preset == run.preset",
         LABELLED,
     ),
 )

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     target = report.write(flags.out or root / "report.html", page)
     sys.stdout.write(f"{target}\n")
     if flags.csv:
-        _write_tables(Path(flags.csv), [*every, *blown], {str(r["experiment"]) for r in rows})
+        _write_tables(Path(flags.csv), [*every, *blown], {str(r["experiment"]) for r in rows} | {*lost})
     if flags.figures:
         _write_figures(Path(flags.figures), given)
     return 0

@@ -67,8 +67,8 @@ def main(argv: Sequence[str]) -> int:
     )
     seeds = seeds_of(int(seed), where)
     like = experiment.preset(preset)
-    if isinstance(like, Staged):
-        like = like.over(study)
+    over = getattr(like, "over", None)
+    like = like if over is None else over(study)
     planned, asked = ([versioned(run, experiment) for s in seeds for run in one.runs(s)] for one in (like, study))
     hashes = {run.hash for run in planned}
     changed = [run.hash not in hashes for run in asked]

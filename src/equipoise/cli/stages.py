@@ -15,6 +15,7 @@ from equipoise.cli.outcome import check_names
 from equipoise.errors import StorageError
 from equipoise.sweep import execute, plan
 from equipoise.sweep import progress as sweep_progress
+from equipoise.sweep.status import fulfilled
 from equipoise.sweep.worker import exit_code
 from equipoise.train import Run, Summary
 
@@ -70,6 +71,8 @@ def first_stage(runs: Sequence[Run], where: Where, then: Sequence[Run] = ()) -> 
         sys.stderr.write("the same command goes on with the first stage, and then with the second\n")
     if stopped or failed:
         return outcomes, where, max(1 if failed else 0, *map(exit_code, stopped), 0)
+    with contextlib.suppress(OSError):
+        fulfilled(where.runs, then, until=runs)
     sys.stdout.write(f"For the rates that were tried: equipoise report {shlex.quote(where.runs)}\n")
     if machine.time_limit is not None:
         left = max(0.001, machine.time_limit - (time.monotonic() - began))

@@ -20,6 +20,7 @@ from equipoise.train.parts import Parts, usable
 from equipoise.train.progress import Quiet
 from equipoise.train.stop import Stopper
 from equipoise.train.storage import make_folder
+from equipoise.train.surroundings import kept, threads
 from equipoise.train.totals import bad_loss, bad_weights
 
 __all__ = ["train"]
@@ -77,7 +78,7 @@ def train(runs: Sequence[Run], machine: Machine | None = None, *, progress: Prog
     results = {name: summary for name, summary in done.items() if summary is not None}
     if waiting:
         stopper = Stopper(machine.time_limit)
-        with solo.threads(machine.threads), solo.global_state(usable(machine.device)), contextlib.ExitStack() as locks:
+        with threads(machine.threads), kept(usable(machine.device)), contextlib.ExitStack() as locks:
             results |= _trained(waiting, machine, progress, stopper, locks)
         if all(summary.status == "finished" for summary in results.values()):
             stopper.pass_on()

@@ -15,7 +15,7 @@ from equipoise.errors import EquipoiseError, StorageError
 from equipoise.sweep.progress import duration
 from equipoise.train import Run, Summary, lock, storage
 
-__all__ = ["STATES", "Count", "State", "forget", "plan", "survey"]
+__all__ = ["STATES", "Count", "State", "forget", "fulfilled", "plan", "survey"]
 
 STATES = ("finished", "running", "stopped", "killed", "failed", "diverged", "damaged", "waiting")
 _PLANS = ".sweeps"
@@ -74,12 +74,20 @@ def plan(root: str | Path, runs: Sequence[Run], *, until: Sequence[Run] = ()) ->
     With ``until`` it is known only how many they will be: they count until all of these have ended.
     """
     names = {run.hash: run.experiment for run in runs}
-    ends = sorted(run.hash for run in until)
-    name = hashlib.sha256(" ".join([*sorted(names), *ends]).encode()).hexdigest()[:12]
-    folder = Path(root) / _PLANS
-    if len(names) > 1 and not (folder / f"{name}.json").exists():
-        storage.make_folder(folder)
-        storage.write_bytes(folder / f"{name}.json", json.dumps({"runs": names, "until": ends}).encode())
+    path = _plan_file(root, runs, until)
+    if len(names) > 1 and not path.exists():
+        storage.make_folder(path.parent)
+        storage.write_bytes(path, json.dumps({"runs": names, "until": sorted(run.hash for run in until)}).encode())
+
+
+def _plan_file(root: str | Path, runs: Sequence[Run], until: Sequence[Run]) -> Path:
+    words = [*sorted({run.hash for run in runs}), *sorted(run.hash for run in until)]
+    return Path(root) / _PLANS / f"{hashlib.sha256(' '.join(words).encode()).hexdigest()[:12]}.json"
+
+
+def fulfilled(root: str | Path, runs: Sequence[Run], *, until: Sequence[Run]) -> None:
+    """Remove what ``plan`` wrote down with these arguments: it is known now which runs they are."""
+    _plan_file(root, runs, until).unlink(missing_ok=True)
 
 
 def forget(root: str | Path) -> int:

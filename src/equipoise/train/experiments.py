@@ -25,11 +25,11 @@ class Study(Protocol):
 
 @runtime_checkable
 class Staged(Study, Protocol):
-    """A study in two stages: the runs of the second depend on how those of the first ended."""
+    """A study in two stages: the runs of the second depend on how those of the first ended.
 
-    def over(self, lines: Any) -> Staged:
-        """This study's budget for the lines of ``lines``, another of its kind: what its preset's name stands for."""
-        ...
+    One with a method ``over(lines)``, its own budget for the lines of another study of its kind, lends the name of its
+    preset to lines that a user adds.
+    """
 
     def first(self) -> list[Run]:
         """The runs of the first stage; they have a seed of their own."""

@@ -283,6 +283,5 @@ def seed_global(device: torch.device, seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
-@torch.no_grad()
 def _tensors(weights: dict[str, Any]) -> dict[str, Tensor]:
     return {name: item for name, item in weights.items() if isinstance(item, Tensor)}

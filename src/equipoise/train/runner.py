@@ -6,10 +6,7 @@ import contextlib
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import torch
 
 from equipoise._version import __version__
 from equipoise.errors import EquipoiseError, StorageError
@@ -22,6 +19,7 @@ from equipoise.train.ranks import ALONE, Ranks
 from equipoise.train.spec import Run
 from equipoise.train.stop import Stopper
 from equipoise.train.summary import Summary, commit
+from equipoise.train.surroundings import kept, threads
 from equipoise.train.sweeps import Sweeps
 from equipoise.train.totals import NotFinite
 
@@ -29,12 +27,10 @@ __all__ = [
     "diverged_before",
     "finish",
     "finished",
-    "global_state",
     "prepare",
     "resume",
     "stopped",
     "summarise",
-    "threads",
     "train",
 ]
 
@@ -66,13 +62,15 @@ def finished(run: Run, runs: str | Path) -> Summary | None:
 def _mend(run: Run, folder: Path) -> None:
     """Write the spec of a finished run again where it was cut or edited: the folder's name says what was trained.
 
-    One that was trained for a changed preset, and is of the preset itself, takes its name.
+    One that was trained for a changed preset, and is of the preset itself, takes its name. Where nobody may write, all
+    stays as it is.
     """
     with contextlib.suppress(EquipoiseError):
-        kept = Run.from_json(storage.read_text(folder / "spec.json"))
-        if kept.hash == run.hash and kept.preset != f"{run.preset} (changed)":
+        found = Run.from_json(storage.read_text(folder / "spec.json"))
+        if found.hash == run.hash and found.preset != f"{run.preset} (changed)":
             return
-    storage.write_bytes(folder / "spec.json", run.to_json().encode())
+    with contextlib.suppress(StorageError):
+        storage.write_bytes(folder / "spec.json", run.to_json().encode())
 
 
 def diverged_before(run: Run, runs: str | Path) -> Summary | None:
@@ -107,7 +105,7 @@ def train(
             progress.note("finished before, so nothing is trained; --force trains it anew")
             return done
         own = ranks.every(lambda: ranks.machine(machine))
-        with threads(machine.threads), global_state(ranks.every(lambda: usable(own.device))):
+        with threads(machine.threads), kept(ranks.every(lambda: usable(own.device))):
             parts = ranks.every(lambda: shared(build(run, own), ranks))
             with contextlib.ExitStack() as held:
                 done = ranks.first(lambda: _claim(held, run, machine, folder))
@@ -230,26 +228,3 @@ def again(folder: Path, machine: Machine, ranks: Ranks = ALONE) -> str:
         program = ["torchrun", "--nproc-per-node", str(ranks.size), "-m", "equipoise"]
     command = [*program, "run", "--spec", str(folder / "spec.json"), *machine.arguments()]
     return f"go on with: {shlex.join(command)}"
-
-
-@contextlib.contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Within the block torch has ``count`` threads; its own number where that is None."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def global_state(device: torch.device) -> Iterator[None]:
-    """Leave torch's global generators as they were, on the CPU and on ``device``."""
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            yield
-        return
-    with torch.random.fork_rng(devices=[device], device_type=device.type):
-        yield

@@ -136,13 +136,17 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 def watched(weights: Callable[[], Iterable[Tensor]], step: int) -> Iterator[None]:
     """Within the block, whatever fails at weights that are not finite raises ``NotFinite`` for ``step``.
 
-    A decomposition of such weights says something else of them, or nothing that tells a user what to do.
+    A decomposition of such weights says something else of them; its words come behind. A lack of memory stays one.
     """
     try:
         yield
-    except NotFinite:
+    except (NotFinite, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if all_finite(weights()):
+        whole = True
+        with contextlib.suppress(RuntimeError):  # of a device that is gone
+            whole = all_finite(weights())
+        if whole:
             raise
-        raise bad_weights(step) from error
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise NotFinite(f"{bad_weights(step)} (it said {said})") from error
