@@ -89,7 +89,7 @@ def test_rates_are_chosen_on_held_out_images_and_the_test_set_is_not_shown() -> 
 
 def test_a_run_that_diverged_is_last_and_of_equals_the_lowest_rate_counts() -> None:
     tried = [Draw("sgd", 0.1), Draw("sgd", 0.01), Draw("adam", 0.3)]
-    lost = Summary("failed", "x", metrics={}, message="the loss is not finite")
+    lost = Summary("failed", "x", metrics={"validation_accuracy": 0.9}, message="the loss is not finite at step 9")
     good = Summary("finished", "x", metrics={"validation_accuracy": 0.2})
     assert best(tried, [lost, lost, good]).rate == 0.3
     assert best(tried, [good, good, lost]).rate == 0.01

@@ -43,6 +43,11 @@ for line in sys.stdin:
 """
 
 
+def with_tests() -> str:
+    """A PYTHONPATH by which a process finds the networks of these tests, and whatever this one finds."""
+    return os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+
+
 class Watched(Quiet):
     """Keeps the notes, and raises ``number`` in this process after epoch ``at``."""
 

@@ -16,14 +16,14 @@ import pytest
 
 from equipoise.sweep import forker, forks
 from equipoise.train import Machine, Run, train
-from reliability._sessions import NOISY, TESTS, digest
+from reliability._sessions import NOISY, digest, with_tests
 
 SMALL = Run(epochs=1, train_limit=200)
 
 
 @pytest.fixture
 def given() -> Iterator[forks.Forks]:
-    one = forks.Forks(os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)})
+    one = forks.Forks(os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": with_tests()})
     yield one
     one.close()
 

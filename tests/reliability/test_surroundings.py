@@ -15,7 +15,7 @@ from equipoise import sweep
 from equipoise.errors import InputError
 from equipoise.train import Machine, Run, storage, train
 from equipoise.train.surroundings import kept
-from reliability._sessions import TESTS
+from reliability._sessions import with_tests
 
 NOSY = Run(model="reliability._nets:nosy", epochs=1, train_limit=100, test_limit=50)
 PLAIN = Run(epochs=1, train_limit=100, test_limit=50)
@@ -25,7 +25,7 @@ PLAIN = Run(epochs=1, train_limit=100, test_limit=50)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder to be in, with torch's and Python's settings put back at the end."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", with_tests())
     monkeypatch.delenv("EQUIPOISE_NOSY", raising=False)
     yield tmp_path
     torch.set_default_dtype(torch.float32)

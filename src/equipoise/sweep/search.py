@@ -78,7 +78,7 @@ def _value(word: str) -> Any:
 
 def score(summary: Summary) -> float:
     """Accuracy on the validation split after the last epoch; 0 for a run that diverged."""
-    return float(summary.metrics.get("validation_accuracy") or 0.0)
+    return summary.held_out
 
 
 def trial(run: Run, setting: Mapping[str, Any]) -> Run:

@@ -51,6 +51,14 @@ class Summary:
         """Whether the run ended because its loss or its weights were not finite: a result like any other."""
         return self.status == "failed" and "not finite" in self.message
 
+    @property
+    def held_out(self) -> float:
+        """Accuracy on the held-out images after the last epoch, by which settings are chosen; 0 unless it finished.
+
+        A run that diverged has the metrics of the epochs before.
+        """
+        return float(self.metrics.get("validation_accuracy") or 0.0) if self.status == "finished" else 0.0
+
     def write(self, folder: Path) -> None:
         """Write ``summary.json`` into ``folder``, atomically."""
         storage.write_json(folder / "summary.json", dataclasses.asdict(self))

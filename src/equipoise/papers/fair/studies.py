@@ -47,8 +47,9 @@ class Scale:
 
 def score(summary: Summary | Mapping[str, Any]) -> float:
     """What rates are chosen by: accuracy on the held-out images after the last epoch; 0 for a run that diverged."""
-    metrics = summary.metrics if isinstance(summary, Summary) else summary
-    return float(metrics.get("validation_accuracy") or 0.0)
+    if isinstance(summary, Summary):
+        return summary.held_out
+    return float(summary.get("validation_accuracy") or 0.0)
 
 
 def best(tried: Sequence[Draw], outcomes: Sequence[Summary | Mapping[str, Any]]) -> Draw:
