@@ -142,14 +142,23 @@ def parent(monkeypatch: pytest.MonkeyPatch) -> Any:
             self.events.register(own, selectors.EVENT_READ, worker)
             return worker
 
-        def run(self, data: str) -> int:
-            """Which worker gets a task on ``data``, and finishes it at once."""
+        def begun(self, data: str) -> int:
+            """Which worker gets a task on ``data``."""
+            before = {worker.pid: worker.runs for worker, _ in kept}
             self.hand_out({"data": data, "folder": None})
-            worker, other = next(pair for pair in kept if pair[0].busy)
+            return next(worker.pid for worker, _ in kept if worker.runs > before.get(worker.pid, 0))
+
+        def ended(self, pid: int) -> int:
+            """The worker finishes its task."""
+            worker, other = kept[pid]
             other.recv(1000)
             other.sendall(b".")
             self.hear(worker)
-            return worker.pid
+            return pid
+
+        def run(self, data: str) -> int:
+            """Which worker gets a task on ``data``, and finishes it at once."""
+            return self.ended(self.begun(data))
 
     monkeypatch.setattr(forker, "_preload", lambda *_: None)
     monkeypatch.setattr(forker, "_tell", lambda **_: None)
@@ -163,6 +172,13 @@ def parent(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_worker_gets_only_what_was_loaded_before_it_was_forked(parent: Any) -> None:
     assert [parent.run(data) for data in ("a", "a", "b", "a", "b", "c")] == [0, 0, 1, 1, 1, 2]
+
+
+def test_a_worker_that_was_busy_when_data_was_loaded_does_not_have_it(parent: Any) -> None:
+    both = [parent.begun("a"), parent.begun("b")]
+    assert [parent.ended(pid) for pid in both] == [0, 1]
+    assert parent.run("b") == 1
+    assert parent.run("a") == 0
 
 
 def test_a_worker_is_not_for_ever(parent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
