@@ -8,7 +8,7 @@ The command after ``--`` is started with ``--runs OUT/killed``; its whole proces
 at random times, ``--kills`` times at least, and the same command is started again until it has finished. Then it runs
 once more with ``--runs OUT/whole``, undisturbed. Exit status 0: every run is in both tables, once, and equal in all
 that is not the clock. For a sweep of a few seconds give ``--longest 2``. ``--evidence FOLDER`` keeps what happened:
-``kills.csv``, a row for each kill, and ``runs.csv``, a row for each run with what both tables say of it.
+``kills.csv``, a row for each kill, and ``killed-runs.csv``, a row for each run with what both tables say of it.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def keep(folder: Path, hits: list[dict[str, Any]], tables: list[dict[str, dict[s
         spec = {key: (here or there)[key] for key in ("data", "model", "rule", "lr", "seed")}
         sides = {f"{key}, {side}": row.get(key) for key in told for side, row in (("killed", here), ("whole", there))}
         rows.append({"run": name, **spec, **sides})
-    sweep.write_csv(rows, folder / "runs.csv")
+    sweep.write_csv(rows, folder / "killed-runs.csv")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--longest", type=float, default=60.0, help="seconds that a session trains at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--evidence", type=Path, help="a folder for kills.csv and runs.csv")
+    parser.add_argument("--evidence", type=Path, help="a folder for kills.csv and killed-runs.csv")
     given, command = parser.parse_args(words[:cut]), words[cut + 1 :]
     if not command:
         parser.error("give the command behind --")

@@ -9,6 +9,7 @@ SEARCH, VALUE, PROPOSALS = (
     "src/equipoise/sweep/value.py",
     "src/equipoise/sweep/proposals.py",
 )
+SUMMARY = "src/equipoise/train/summary.py"
 LINES, STAGES = "src/equipoise/papers/fair/lines.py", "src/equipoise/cli/stages.py"
 COST = "src/equipoise/measure/cost.py"
 SPECS = ("tests/papers/test_fair_specs.py",)
@@ -22,7 +23,7 @@ TOLD = ("tests/papers/test_fair_lines.py",)
 MUTANTS = (
     Mutant("fair/tuning-sees-the-test-set", STUDIES, "test_limit=1,", "test_limit=self.scale.test_limit,", SPECS),
     Mutant(
-        "fair/test-set-chooses", STUDIES, 'metrics.get("validation_accuracy")', 'metrics.get("test_accuracy")', SPECS
+        "fair/test-set-chooses", STUDIES, "return summary.held_out", 'return summary.metrics["test_accuracy"]', SPECS
     ),
     Mutant("fair/highest-of-equals", STUDIES, "-pair[0].rate)", "pair[0].rate)", SPECS),
     Mutant("fair/draws-anywhere", CONDITIONS, ".at((k + u) / count)", ".at(u)", SPECS),
@@ -52,10 +53,11 @@ MUTANTS = (
     Mutant(
         "search/test-set-chooses",
         SEARCH,
-        'metrics.get("validation_accuracy")',
-        'metrics.get("test_accuracy")',
+        "return summary.held_out",
+        'return summary.metrics["test_accuracy"]',
         SEARCHED,
     ),
+    Mutant("fair/the-diverged-score", SUMMARY, 'if self.status == "finished" else 0.0', "", SPECS),
     Mutant("search/winner-is-a-trial", SEARCH, "return changed(self.method, ", "return trial(self.method, ", SEARCHED),
     Mutant(
         "search/options-of-another-optimiser",

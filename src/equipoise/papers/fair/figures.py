@@ -164,11 +164,11 @@ def _figures(lines: Mapping[Line, Sequence[Row]], *, circuits: bool) -> list[Exh
 
 
 def _against_angle(named: Mapping[str, Sequence[Row]], slug: str, told: str) -> list[Exhibit]:
-    """Accuracy against the angle to backpropagation, a point for each line that has one."""
+    """Accuracy against the angle to backpropagation, a point for each line that has one; its own lines have none."""
     dots: dict[str, Series] = {}
     for name, members in named.items():
         angles = values_of(members, "angle")
-        if angles:
+        if any(angles):
             dots[name] = Series([sum(angles) / len(angles)], [estimate([*map(_scored, members)]).mean])
     if len(dots) < 2:
         return []
