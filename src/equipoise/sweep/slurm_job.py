@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from equipoise.user_code import load_plugins
 __all__ = ["Job", "outcome_file"]
 
 # Pre-emption sends SIGTERM, the end of the time limit the signal that submitit asked for.
+_TRIES = 3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -96,5 +98,10 @@ def _requeue() -> Callable[[], object]:
 def _is_running() -> bool:
     """Whether SLURM lets this job run: one that is cancelled, or queued again by SLURM itself, must not be queued."""
     command = ["squeue", "-h", "-j", os.environ.get("SLURM_JOB_ID", ""), "-o", "%T"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout.split() == ["RUNNING"]
+    said: list[str] = []
+    for _ in range(_TRIES):  # a busy controller may have nothing to say for a moment
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout.split()
+        if said:
+            break
+        time.sleep(1.0)
+    return said == ["RUNNING"]
